@@ -21,7 +21,7 @@ import sys
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, cached_property
 from itertools import starmap
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
     Ranges = list[tuple[int, int]]
 
@@ -65,6 +65,19 @@ class Client:
 
     def counted(self) -> tuple[int, int] | None:
         """Return the requests and bytes so far; None if the client does not count them."""
+
+    def run(self, read: Coroutine[Any, Any, list[Any]]) -> list[Any]:
+        """Run a coroutine in an event loop that is kept, as the loop of a server is.
+
+        asyncio.run() restores the handler of Ctrl-C at its end, for which Python 3.11 makes the repr() of the task, with
+        its result. For 64 images it takes 8 ms of processor time, two thirds of all that aread_many takes with it.
+        """
+        return self.loop.run_until_complete(read)
+
+    @cached_property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop of the client."""
+        return asyncio.new_event_loop()
 
     def by_threads(self, names: list[str], ranges: Ranges, in_flight: int) -> list[Any]:
         """Read ranges, with as many threads as ranges in flight."""
@@ -118,7 +131,7 @@ class Blobpack(Client):
         async def read() -> list[bytes]:
             return [payload async for payload in self.blob.aread_many(names)]
 
-        return asyncio.run(read())
+        return self.run(read())
 
 
 class Boto3(Client):
@@ -179,7 +192,7 @@ class Obstore(Client):
             get = self.store.get_range_async
             return await asyncio.gather(*(get(self.key, start=a, end=b) for a, b in ranges))
 
-        return asyncio.run(read())
+        return self.run(read())
 
 
 class S3fs(Client):
@@ -215,22 +228,28 @@ class S3fs(Client):
 
 
 class Socket(Client):
-    """The floor: send a request without a signature, receive an answer, and do not parse it."""
+    """The floor: send the request that blobpack sends, and receive all of the answer, without a look at its headers."""
 
     def __init__(self, bucket: str, key: str) -> None:
         super().__init__(bucket, key)
+        import blobpack
+
+        with blobpack.open_blob(f"s3://{bucket}/{key}") as blob:
+            self.begin = blob.store.ranged_get().head
         url = urlsplit(os.environ["AWS_ENDPOINT_URL_S3"])
         self.socket = socket.create_connection((url.hostname, url.port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = bytearray(1 << 16)
-        self.begin = f"GET /{bucket}/{key} HTTP/1.1\r\nHost: a\r\nRange: bytes=".encode()
+        self.view = memoryview(self.buffer)
         self.version = "a bare socket"
 
     def read(self, start: int, end: int) -> bytes:
-        """Request one range."""
+        """Request one range, and receive it; the bytes stay in the buffer, and are not checked."""
         self.socket.sendall(self.begin + b"%d-%d\r\n\r\n" % (start, end - 1))
-        # once: an answer of 4 KB is expected to arrive in one piece, and its bytes are not checked
-        self.socket.recv_into(self.buffer)
+        have = self.socket.recv_into(self.buffer)
+        end_of_answer = self.buffer.find(b"\r\n\r\n") + 4 + end - start
+        while have < end_of_answer:
+            have += self.socket.recv_into(self.view[have:])
         return b""
 
 

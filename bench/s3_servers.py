@@ -37,6 +37,8 @@ MEMBERS = {False: 1000, True: 200}
 MEMBER_BYTES = {False: (50_000, 150_000), True: (5_000, 15_000)}
 OBJECT_BYTES = (2_000, 8_000)
 SEED = 5
+# The processor of nginx: the first one that this process may use. None on systems that can't bind a process to one.
+PROCESSOR = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 # exit status of scripts/s3-server if its packages can't be installed
 CANT_INSTALL = 3
 # no settings of this machine's user, no metadata service, and no proxy for loopback
@@ -185,7 +187,10 @@ class Ground:
         ports = [free_port() for _ in range(4)]
         config = (ROOT / "bench" / "nginx.conf").read_text()
         upstream = settings["AWS_ENDPOINT_URL_S3"] if settings else f"http://127.0.0.1:{ports[0]}"
+        # a mask of the processors, the first one last
+        affinity = f"worker_cpu_affinity 1{'0' * PROCESSOR};" if PROCESSOR is not None else ""
         filled = {
+            "@AFFINITY@": affinity,
             "@FOLDER@": str(folder),
             "@MODULES@": str(MODULES),
             "@UPSTREAM@": upstream.removeprefix("http://"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,8 +47,17 @@ class Worker:
         version: Name and version of the client.
     """
 
-    def __init__(self, name: str, place: Place, stack: ExitStack) -> None:
-        """Start the process, which opens the blob at a server."""
+    def __init__(
+        self, name: str, place: Place, stack: ExitStack, processor: int | None = None
+    ) -> None:
+        """Start the process, which opens the blob at a server.
+
+        Args:
+            name: Name of the client.
+            place: The server.
+            stack: Ends the process.
+            processor: The only processor that it may use; None: any.
+        """
         self.name = name
         script = Path(__file__).with_name("s3_clients.py")
         self._process = subprocess.Popen(
@@ -57,6 +67,9 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
         )
+        # threads that it starts later inherit this
+        if processor is not None:
+            os.sched_setaffinity(self._process.pid, {processor})
         stack.callback(self._process.wait)
         stack.callback(self._process.stdin.close)
         self.version = self._answer()["version"]

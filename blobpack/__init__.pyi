@@ -71,7 +71,10 @@ from .reading.verify import (
     VerifyReport as VerifyReport,
     verify as verify,
 )
-from .stores.access.remote import RemoteOptions as RemoteOptions
+from .stores.access.remote import (
+    CopyOptions as CopyOptions,
+    RemoteOptions as RemoteOptions,
+)
 from .stores.access.s3_options import S3Options as S3Options
 from .stores.stats import (
     Stats as Stats,
@@ -79,6 +82,7 @@ from .stores.stats import (
 )
 from .tar.check import Failure as Failure
 from .tar.scan import scan as scan
+from .writing.foreign_index import write_foreign_index as write_foreign_index
 from .writing.offsets import write_offsets as write_offsets
 
 __version__: str

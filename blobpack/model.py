@@ -71,6 +71,18 @@ SortKey = Literal["name", "size", "offset", "type", "width", "height", "mtime"]
 
 OffsetsFormat = Literal["pkl", "csv", "jsonl", "parquet"]
 
+# the indexes of other programs that are read and written
+ForeignFormat = Literal[
+    "dali",
+    "energon",
+    "energon-sqlite",
+    "hfutils",
+    "kerchunk",
+    "ratarmount",
+    "supervisely",
+    "wids",
+]
+
 # the kinds of faults that verify reports
 FailureKind = Literal["archive", "header", "missing", "extra", "differs", "checksum", "unreadable"]
 
@@ -80,6 +92,9 @@ ImageForm = Literal["dicts", "objects"]
 # what is done about images whose names a dataset of Supervisely has already: raise an error; add the time to the new
 # names; leave the new images out; or remove the old ones
 NameConflict = Literal["refuse", "rename", "skip", "replace"]
+
+# what fsspec's cat does about a file that can't be read: raise its error, leave it out, or return the error in its place
+OnError = Literal["raise", "omit", "return"]
 
 # the annotation tool that an export is for
 ExportTool = Literal["coco", "cvat", "fiftyone", "huggingface", "label-studio", "sagemaker"]

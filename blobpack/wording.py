@@ -48,3 +48,11 @@ def spelled_by(spelling: Callable[[str, object], str]) -> Iterator[None]:
         yield
     finally:
         _spelling = before
+
+
+def remedy(command: str) -> str:
+    """Return what to do about an index that does not fit its blob, which a command makes."""
+    again = f"make it again with `blobpack {command}`"
+    # commands such as merge can't rescan
+    rescan = setting("stale", "rescan")
+    return f"{again}, or open the blob with {rescan}" if rescan else again

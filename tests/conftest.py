@@ -34,6 +34,8 @@ from blobpack.stores.s3.client import client_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cloudservers import Gcs
+
 
 # test workers share the processors with each other and with other programs, so the duration of an example proves
 # nothing
@@ -128,6 +130,29 @@ def faults(s3_env: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultS
     with FaultServer(s3_env.endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
         yield proxy
+
+
+@pytest.fixture(scope="module")
+def gcs_server() -> Iterator[Gcs]:
+    """A fake of Google Cloud Storage."""
+    # imported here, because only the tests of clouds need obstore, and not every tool's environment has it
+    from cloudservers import serving_gcs
+
+    with serving_gcs() as server:
+        yield server
+
+
+@pytest.fixture
+def gcs(gcs_server: Gcs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gcs]:
+    """That fake, and an environment in which blobpack uses it."""
+    from blobpack.stores.clouds.client import forget_clients
+
+    for name, value in gcs_server.settings().items():
+        monkeypatch.setenv(name, value)
+    forget_clients()
+    yield gcs_server
+    gcs_server.server.asked.clear()
+    forget_clients()
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from cloudservers import CloudServer
     from s3server import Endpoint
 
 MIB = 1 << 20
@@ -47,7 +48,7 @@ class Place(NamedTuple):
         said: What blobpack has logged.
     """
 
-    server: Endpoint
+    server: Endpoint | CloudServer
     bucket: str
     folder: Path
     monkeypatch: pytest.MonkeyPatch
@@ -55,7 +56,7 @@ class Place(NamedTuple):
 
     def url(self, key: str) -> str:
         """Return the URL of an object in the bucket."""
-        return f"s3://{self.bucket}/{key}"
+        return self.server.url(self.bucket, key)
 
     def dangling(self) -> list[str]:
         """Return the keys of unfinished uploads; none if the server can't list them."""
@@ -230,7 +231,7 @@ def use_cache(place: Place) -> None:
 
 def wrong_key(place: Place) -> None:
     url = packed(place, "out.tar", members())
-    place.monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    place.server.lose_key(place.monkeypatch)
     forget_clients()
     try:
         read_all(url)
@@ -241,9 +242,10 @@ def wrong_key(place: Place) -> None:
 
 
 def missing_bucket(place: Place) -> None:
+    missing = place._replace(bucket=f"{place.bucket}-none")
     for work in (
-        lambda: read_all(f"s3://{place.bucket}-none/out.tar"),
-        lambda: packed(place._replace(bucket=f"{place.bucket}-none"), "out.tar", members()),
+        lambda: read_all(missing.url("out.tar")),
+        lambda: packed(missing, "out.tar", members()),
     ):
         with pytest.raises(blobpack.BlobNotFoundError):
             work()
@@ -299,13 +301,14 @@ class _Sayings(logging.Handler):
         self._said.append(record.getMessage())
 
 
-def run(step: str, server: Endpoint, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def run(
+    step: str, server: Endpoint | CloudServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
     """Run a step; return "" if it works, or the sentence with which blobpack refuses it.
 
     Raises:
         AssertionError: the step does wrong, or leaves an unfinished upload behind.
     """
-    forget_clients()
     place = Place(server, server.new_bucket(), folder, monkeypatch, [])
     refused = ""
     handler = _Sayings(place.said)

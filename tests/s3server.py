@@ -18,6 +18,7 @@ from blobpack.stores.http import pool
 from blobpack.stores.s3 import client as s3
 
 if TYPE_CHECKING:
+    import pytest
     from botocore.config import Config
     from mypy_boto3_s3 import S3Client
 
@@ -121,10 +122,18 @@ class Endpoint:
                 self.delete(bucket, key)
         self._buckets.clear()
 
+    def url(self, bucket: str, key: str) -> str:
+        """Return the s3:// URL of an object."""
+        return f"s3://{bucket}/{key}"
+
+    def lose_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have blobpack use a wrong key until the test ends."""
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+
     def put(self, bucket: str, key: str, data: bytes) -> str:
         """Store an object, and return its s3:// URL."""
         self.client.put_object(Bucket=bucket, Key=key, Body=data)
-        return f"s3://{bucket}/{key}"
+        return self.url(bucket, key)
 
     def stored(self, bucket: str, key: str) -> bytes:
         """Return the bytes of an object."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from s3server import Endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 # Each server has an environment of its own in it, which scripts/server-tests makes.
 ENVIRONMENTS = Path(__file__).parents[1] / ".venv-servers"
@@ -48,8 +48,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def _running(commands: list[list[str]], port: int, folder: Path, **env: str) -> Iterator[None]:
-    """Run programs while the block runs; it begins when something answers HTTP on the port."""
+def running(
+    commands: list[list[str]], ports: Iterable[int], folder: Path, **env: str
+) -> Iterator[None]:
+    """Run programs while the block runs; it begins when something answers HTTP on each port."""
     with (folder / "log").open("wb") as log:
         children = [
             subprocess.Popen(
@@ -63,7 +65,8 @@ def _running(commands: list[list[str]], port: int, folder: Path, **env: str) -> 
             for command in commands
         ]
         try:
-            _wait_until_it_answers(port, children, folder / "log")
+            for port in ports:
+                _wait_until_it_answers(port, children, folder / "log")
             yield
         finally:
             for child in children:
@@ -90,7 +93,7 @@ def _wait_until_it_answers(port: int, children: list[subprocess.Popen[bytes]], l
 def moto(folder: Path) -> Iterator[Endpoint]:
     port = free_port()
     command = [program("moto", "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
-    with _running([command], port, folder):
+    with running([command], [port], folder):
         yield Endpoint(f"http://127.0.0.1:{port}", ACCESS_KEY, SECRET_KEY)
 
 
@@ -100,7 +103,7 @@ def nanio(folder: Path) -> Iterator[Endpoint]:
     command = [program("nanio", "nanio"), "serve", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--data-dir", str(folder / "data"), "--no-access-log"]
     keys = {"NANIO_ACCESS_KEY": ACCESS_KEY, "NANIO_SECRET_KEY": SECRET_KEY}
-    with _running([command], port, folder, **keys):
+    with running([command], [port], folder, **keys):
         yield Endpoint(f"http://127.0.0.1:{port}", ACCESS_KEY, SECRET_KEY)
 
 
@@ -109,7 +112,7 @@ def localbucket(folder: Path) -> Iterator[Endpoint]:
     port = free_port()
     (folder / "data").mkdir()
     command = [program("localbucket", "localbucket"), "--port", str(port), str(folder / "data")]
-    with _running([command], port, folder):
+    with running([command], [port], folder):
         yield Endpoint(f"http://127.0.0.1:{port}", ACCESS_KEY, SECRET_KEY)
 
 
@@ -117,7 +120,7 @@ def localbucket(folder: Path) -> Iterator[Endpoint]:
 def ministack(folder: Path) -> Iterator[Endpoint]:
     port = free_port()
     command = [program("ministack", "ministack")]
-    with _running([command], port, folder, GATEWAY_PORT=str(port), MINISTACK_HOST="127.0.0.1"):
+    with running([command], [port], folder, GATEWAY_PORT=str(port), MINISTACK_HOST="127.0.0.1"):
         yield Endpoint(f"http://127.0.0.1:{port}", ACCESS_KEY, SECRET_KEY)
 
 
@@ -127,7 +130,7 @@ def rclone(folder: Path) -> Iterator[Endpoint]:
     (folder / "data").mkdir()
     command = [program("rclone", "rclone"), "serve", "s3", "--addr", f"127.0.0.1:{port}"]
     command += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", str(folder / "data")]
-    with _running([command], port, folder, RCLONE_CONFIG="/nowhere"):
+    with running([command], [port], folder, RCLONE_CONFIG="/nowhere"):
         yield Endpoint(f"http://127.0.0.1:{port}", ACCESS_KEY, SECRET_KEY)
 
 
@@ -137,7 +140,7 @@ def s3rver(folder: Path) -> Iterator[Endpoint]:
     (folder / "data").mkdir()
     command = [program("s3rver", "s3rver"), "-d", str(folder / "data"), "-a", "127.0.0.1"]
     command += ["-p", str(port), "--silent", "--no-vhost-buckets"]
-    with _running([command], port, folder):
+    with running([command], [port], folder):
         yield Endpoint(f"http://127.0.0.1:{port}", "S3RVER", "S3RVER")
 
 
@@ -156,7 +159,7 @@ def swift(folder: Path) -> Iterator[Endpoint]:
     for name, port in ports.items():
         _write_config(folder, name, port)
         commands.append([program("swift", f"swift-{name}-server"), str(folder / f"{name}.conf")])
-    with _running(commands, ports["proxy"], folder):
+    with running(commands, ports.values(), folder):
         yield Endpoint(f"http://127.0.0.1:{ports['proxy']}", "test:blob", "testing")
 
 
@@ -189,7 +192,11 @@ def _write_config(folder: Path, name: str, port: int) -> None:
     config[f"app:{name}-server"] = {"use": f"egg:swift#{name}"}
     if name == "proxy":
         config["app:proxy-server"].update(
-            account_autocreate="true", allow_account_management="true"
+            account_autocreate="true",
+            allow_account_management="true",
+            # on a busy machine, half a second (the default) is not enough, and the proxy answers 503
+            conn_timeout=str(START_TIMEOUT_S),
+            node_timeout=str(START_TIMEOUT_S),
         )
         for part in PIPELINE.split()[:-1]:
             config[f"filter:{part}"] = {"use": f"egg:swift#{part.replace('-', '_')}"}

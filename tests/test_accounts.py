@@ -311,7 +311,7 @@ class TestCommands:
         assert kept.blob.find("00.txt") is not None
 
     def test_completion_takes_it(self, s3, url, profile):
-        from blobpack.cli.completion import objects_at
+        from blobpack.cli.completion.names import objects_at
 
         options = S3Options(profile=profile, endpoint_url=s3.endpoint)
         bucket = Location.parse(url).bucket

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 import blobpack
 from blobpack.cli.main import main
-from blobpack.editing import local_copy
+from blobpack.collection import local_copy
 from blobpack.indexfile.remote import RemoteIndex
 
 OLD = {"cats/1": b"old cat" * 90, "cats/2": b"second" * 90, "dogs/1": b"dog" * 90}

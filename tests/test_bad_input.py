@@ -48,7 +48,7 @@ PLACES = [
     "s3://BAD BUCKET!/x",
     "s3://b/x",
     "s3://\n/x",
-    "ftp://host/x",
+    "gopher://host/x",
     "://x",
 ]
 OTHERS = {
@@ -126,11 +126,11 @@ READ_WHOLE = {
     *("keys", "names_from", "manifest", "sources"),
     *("encord", "metadata_file", "objects", "files", "key"),
     # secrets, which a shell may pass by a FIFO: <(…)
-    *("sse_c_key", "bearer_token"),
+    *("sse_c_key", "source_sse_c_key", "bearer_token"),
 }
 HARMLESS = {
     # not used for a local blob
-    *("cache", "sse_c_key", "bearer_token"),
+    *("cache", "sse_c_key", "source_sse_c_key", "bearer_token"),
     # made if it does not exist
     "folder",
     # an empty file or folder is a list of nothing
@@ -222,7 +222,7 @@ def test_wrong_usage_is_in_the_words_of_what_was_typed(here, line):
 HOSTILE_NAMES = [
     "a\0b.tar",
     "/a\0b.tar",
-    "gs://bucket/x.tar",
+    "gopher://bucket/x.tar",
     "://x",
     "s3://bucket",
     "http://[::1/x.tar",

@@ -14,7 +14,7 @@ import pytest
 from tars import need_tool
 
 import blobpack
-from blobpack.cli.completion import glob_of, next_parts
+from blobpack.cli.completion.names import glob_of, next_parts
 
 INSTALL = {
     "bash": 'eval "$(_BLOBPACK_COMPLETE=bash_source blobpack)"',

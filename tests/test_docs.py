@@ -29,6 +29,7 @@ NOT_RUN = {
     "s3-face.md": 3,
     "encord.md": 2,
     "export.md": 3,
+    "fsspec.md": 2,
     "supervisely.md": 1,
 }
 
@@ -64,6 +65,8 @@ def runner(request, page, images, tmp_path, monkeypatch):
     bucket = ""
     if any("bucket" in block.code for block in blocks(page)):
         bucket = request.getfixturevalue("s3_env").new_bucket()
+    if any("gs://" in block.code for block in blocks(page)):
+        request.getfixturevalue("gcs").server.buckets["images"] = {}
     if any(
         "API_TOKEN" in block.code or "supervisely upload" in block.code for block in blocks(page)
     ):

@@ -16,7 +16,8 @@ from test_http import Clock, answering, clock, publish
 import blobpack
 from blobpack.errors import ChecksumError, StorageError
 from blobpack.opening.find_index import find_index
-from blobpack.stores.http import connection as connection_module, pool as pool_module, retry
+from blobpack.stores.http import pool as pool_module, retry
+from blobpack.stores.http.connect import CONNECT_TIMEOUT_S
 from blobpack.stores.http.connection import Connection
 from blobpack.stores.http.options import with_options
 from blobpack.stores.http.pool import Pool
@@ -167,7 +168,7 @@ def test_silence_ends_within_two_minutes(
     clock: Clock, is_patient: bool, answers_before: int
 ) -> None:
     """By the real numbers, on a clock that passes only by sleeping: each attempt connects and times out as late as it may."""
-    connect_s = 2 * connection_module.CONNECT_TIMEOUT_S  # TCP, then TLS
+    connect_s = 2 * CONNECT_TIMEOUT_S  # TCP, then TLS
     clock.sleep(connect_s + retry.TIMEOUT_S)  # the first attempt, before anything is retried
     retries = Retries("", RetryBudget(), is_patient=is_patient)
     for _ in range(answers_before):
@@ -183,7 +184,7 @@ def test_silence_ends_within_two_minutes(
 def test_a_server_that_can_not_be_reached_ends_within_two_minutes(clock: Clock) -> None:
     retries = Retries("", RetryBudget())
     while retries.may_retry(UnreachableFault("timed out")):
-        clock.sleep(2 * connection_module.CONNECT_TIMEOUT_S)
+        clock.sleep(2 * CONNECT_TIMEOUT_S)
     assert retry.TRIED_FOR_S <= clock.now <= TWO_MINUTES
 
 

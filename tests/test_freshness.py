@@ -12,9 +12,10 @@ from tars import Tar, header
 
 import blobpack
 from blobpack import Index, Member, StaleIndexError
+from blobpack.foreign.headers import is_named, names_in, read_before
 from blobpack.index.tables.offsets import offsets_path
 from blobpack.indexfile.identity import Identity, identify
-from blobpack.opening.freshness import check_identity, is_named, names_in, read_before
+from blobpack.opening.freshness import check_identity
 from blobpack.stores.memory import MemoryStore
 from blobpack.tar.scan import scan_store
 

@@ -13,7 +13,8 @@ from s3server import close_idle_connections
 
 import blobpack
 from blobpack.stores.http import pool, retry
-from blobpack.stores.http.connection import Connection, Origin
+from blobpack.stores.http.connect import Origin
+from blobpack.stores.http.connection import Connection
 from blobpack.stores.http.hedging import (
     HEDGE_AFTER_MIN_S,
     HEDGE_AFTER_UNKNOWN_S,

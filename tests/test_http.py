@@ -22,8 +22,16 @@ from test_stores import DATA, FORKS, StoreContract, in_fork
 import blobpack
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.cache import Cache, CachingStore
-from blobpack.stores.http import connection as connection_module, pool, ranged, retry, store as http
-from blobpack.stores.http.connection import CONNECT_TIMEOUT_S, Connection, Origin
+from blobpack.stores.http import (
+    body,
+    connection as connection_module,
+    pool,
+    ranged,
+    retry,
+    store as http,
+)
+from blobpack.stores.http.connect import CONNECT_TIMEOUT_S, Origin
+from blobpack.stores.http.connection import Connection
 from blobpack.stores.http.ranged import fault_of
 from blobpack.stores.http.retry import Fault, Retries, RetryBudget, TimeoutFault, backoff_s
 from blobpack.stores.http.store import RELOCATED_S, HttpStore, split_http
@@ -308,7 +316,9 @@ def test_name_that_no_server_has_is_storage_error(host: str) -> None:
         HttpStore(f"http://{host}/a.tar")
 
 
-@pytest.mark.parametrize("url", ["http://", "http:///a", "https://me:secret@host/a", "ftp://h/a"])
+@pytest.mark.parametrize(
+    "url", ["http://", "http:///a", "https://me:secret@host/a", "gopher://h/a"]
+)
 def test_url_that_is_none_is_value_error(url: str) -> None:
     with pytest.raises(ValueError, match="is not http"):
         split_http(url)
@@ -613,7 +623,7 @@ def test_body_that_trickles_is_given_up() -> None:
 def test_body_over_a_slow_link_is_given_more_time_at_each_attempt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection_module, "SLOWEST_BYTES", 1000)
+    monkeypatch.setattr(body, "SLOWEST_BYTES", 1000)
     with trickling(4000, bytes(100)) as slow, pytest.raises(Fault, match="stalled"):
         slow.get(b"GET / HTTP/1.1\r\n\r\n", 4000, 0.1)
     with trickling(4000, bytes(100)) as connection:

@@ -13,7 +13,9 @@ from base64 import b64encode
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import TYPE_CHECKING
 
+import boto3
 import pytest
+from botocore.config import Config
 from click.testing import CliRunner
 from faultserver import FaultServer
 from webserver import WebServer
@@ -22,7 +24,11 @@ import blobpack
 from blobpack import S3Options, StorageError
 from blobpack.cli.main import main
 from blobpack.stores.http.proxy import proxy_for
+from blobpack.stores.http.retry import UnreachableFault
 from blobpack.stores.location import Location
+from blobpack.stores.s3 import signing
+from blobpack.stores.s3.bucket import Bucket, ObjectKey
+from blobpack.stores.s3.signing import NeedsBoto3Error, Signatures, sign
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -184,7 +190,7 @@ class TestHuggingFace:
 
 
 class Proxy(ThreadingTCPServer):
-    """A proxy: passes requests on, and opens tunnels.
+    """A proxy: passes requests without a body on, and opens tunnels.
 
     Attributes:
         heads: The heads of all requests that came.
@@ -210,7 +216,7 @@ class Proxy(ThreadingTCPServer):
 
 
 class Tunnel(StreamRequestHandler):
-    """Serves one connection: each GET on a connection of its own, or one tunnel."""
+    """Serves one connection: requests for one server, or one tunnel."""
 
     server: Proxy
 
@@ -225,15 +231,24 @@ class Tunnel(StreamRequestHandler):
             place = url if method == b"CONNECT" else url.split(b"/")[2]
             host, _, port = place.rpartition(b":")
             with socket.create_connection((host.decode().strip("[]"), int(port))) as upstream:
+                back = threading.Thread(target=pass_on, args=(upstream, self.connection))
                 if method == b"CONNECT":
                     self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                    back.start()
+                    pass_on(self.connection, upstream)
                 else:
-                    upstream.sendall(head.replace(b"http://" + place, b"", 1))
-                back = threading.Thread(target=pass_on, args=(upstream, self.connection))
-                back.start()
-                pass_on(self.connection, upstream)
+                    back.start()
+                    self.forward(head, place, upstream)
                 back.join()
                 return
+
+    def forward(self, head: bytes, place: bytes, upstream: socket.socket) -> None:
+        """Pass the requests of one connection on: none of them has a body."""
+        while head:
+            upstream.sendall(head.replace(b" http://" + place, b" ", 1))
+            if head := self.read_head():
+                self.server.heads.append(head)
+        upstream.shutdown(socket.SHUT_WR)
 
     def read_head(self) -> bytes:
         """Read a request's head, byte by byte."""
@@ -364,29 +379,22 @@ class TestFastConnections:
             assert blob.read("a.txt") == MEMBERS["a.txt"]
             assert blob.stats.boto3_reads == 0
 
-    def test_a_proxy_is_left_to_boto3_and_the_statistics_say_so(self, s3_env, url, monkeypatch):
-        with Proxy() as proxy:
-            monkeypatch.setenv("http_proxy", proxy.url)
-            monkeypatch.delenv("no_proxy")
-            monkeypatch.delenv("NO_PROXY")
-            with blobpack.open(url) as blob:
-                assert blob.read("a.txt") == MEMBERS["a.txt"]
-                assert blob.read("b.txt") == MEMBERS["b.txt"]
-                stats = blob.stats
-            assert (stats.boto3_reads, stats.boto3_reason) == (2, "a proxy")
-            assert "2 reads through boto3 (a proxy)" in str(stats)
-            done = CliRunner().invoke(main, ["cat", url, "a.txt", "--stats"])
-            assert "through boto3 (a proxy)" in done.stderr
+    def test_reads_through_boto3_are_in_the_statistics(self, s3_env, url, monkeypatch):
+        monkeypatch.setenv("BLOBPACK_S3", "boto3")
+        with blobpack.open(url) as blob:
+            assert blob.read("a.txt") == MEMBERS["a.txt"]
+            assert blob.read("b.txt") == MEMBERS["b.txt"]
+            stats = blob.stats
+        reason = "BLOBPACK_S3 is set to boto3"
+        assert (stats.boto3_reads, stats.boto3_reason) == (2, reason)
+        assert f"2 reads through boto3 ({reason})" in str(stats)
+        done = CliRunner().invoke(main, ["cat", url, "a.txt", "--stats"])
+        assert f"through boto3 ({reason})" in done.stderr
 
     @pytest.mark.parametrize(("scheme", "port"), [("http", 80), ("https", 443)])
     def test_a_default_port_is_not_in_the_host_that_is_signed(self, no_aws, scheme, port):
-        from blobpack.stores.s3.bucket import Bucket, ObjectKey
-        from blobpack.stores.s3.signing import sign
-
         heads = []
         for endpoint in (f"{scheme}://127.0.0.1:{port}", f"{scheme}://127.0.0.1"):
-            import boto3
-
             options = S3Options(
                 session=boto3.Session("a", "b", region_name="x"), endpoint_url=endpoint
             )
@@ -397,10 +405,80 @@ class TestFastConnections:
         assert heads == [[b"Host: 127.0.0.1"]] * 2
 
     def test_ipv6_in_an_endpoint(self, no_aws):
-        from blobpack.stores.s3.bucket import Bucket, ObjectKey
-        from blobpack.stores.s3.signing import sign
-
         options = S3Options(anonymous=True, endpoint_url="http://[::1]:9000", region="x")
         ranged_get = sign(ObjectKey(Bucket("bucket", options=options), "key"), '"1"')
         assert ranged_get.pool.origin[:2] == ("::1", 9000)
         assert b"\r\nHost: [::1]:9000\r\n" in ranged_get.head
+
+
+class TestProxiesOfS3:
+    """Requests for S3 that our own connections send through a proxy."""
+
+    @pytest.fixture(autouse=True)
+    def no_exception(self, s3_env: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The tests' server is no exception from the proxy."""
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+
+    def test_a_request_names_its_server(self, s3_env, bucket, proxy, monkeypatch):
+        url = f"s3://{bucket}/a b.tar"
+        blobpack.pack(MEMBERS, url, all_files=True)
+        monkeypatch.setenv("http_proxy", proxy.url.replace("//", "//me:pass%40word@"))
+        with blobpack.open(url) as blob:
+            assert [blob.read(name) for name in MEMBERS] == list(MEMBERS.values())
+            assert blob.stats.boto3_reads == 0
+        user = b64encode(b"me:pass@word")
+        mine = [head for head in proxy.heads if b"\r\nUser-Agent: blobpack\r\n" in head]
+        assert len(mine) == 2
+        for head in mine:
+            assert head.startswith(
+                f"GET {s3_env.endpoint}/{bucket}/a%20b.tar HTTP/1.1\r\n".encode()
+            )
+            assert b"\r\nProxy-Authorization: Basic " + user + b"\r\n" in head
+
+    def test_objects_share_a_signature(self, s3_env, bucket, proxy, monkeypatch, tmp_path):
+        for name, payload in MEMBERS.items():
+            s3_env.client.put_object(Bucket=bucket, Key=f"in/{name}", Body=payload)
+        monkeypatch.setenv("http_proxy", proxy.url)
+        blobpack.pack(f"s3://{bucket}/in", tmp_path / "out.tar", all_files=True)
+        with blobpack.open(tmp_path / "out.tar") as blob:
+            assert dict(blob.items()) == MEMBERS
+        target = ObjectKey(Bucket(bucket), "in/a.txt")
+        signatures = Signatures()
+        assert signatures.ranged_get_of(target, "")
+        # boto3 signs once
+        monkeypatch.setattr(signing, "sign", None)
+        head = signatures.ranged_get_of(ObjectKey(Bucket(bucket), "in/b.txt"), "").head
+        assert head.startswith(f"GET {s3_env.endpoint}/{bucket}/in/b.txt HTTP/1.1\r\n".encode())
+
+    @pytest.mark.parametrize("anonymous", [False, True])
+    def test_a_tunnel_hides_the_request(self, no_aws, proxy, monkeypatch, anonymous):
+        monkeypatch.setenv("https_proxy", proxy.url.replace("//", "//me:word@"))
+        session = boto3.Session("a", "b", region_name="x")
+        account = {"anonymous": True, "region": "x"} if anonymous else {"session": session}
+        options = S3Options(endpoint_url="https://127.0.0.1:1", **account)
+        ranged_get = sign(ObjectKey(Bucket("bucket", options=options), "key"), '"1"')
+        assert ranged_get.head.startswith(b"GET /bucket/key HTTP/1.1\r\n")
+        assert b"Proxy-Authorization" not in ranged_get.head
+        assert f"http://{ranged_get.pool.origin.proxy.host}" in proxy.url
+        with pytest.raises(UnreachableFault, match=r"the proxy 127.0.0.1"):
+            proxy.refuses = b"HTTP/1.1 502 Bad Gateway"
+            ranged_get.pool.take()
+        assert proxy.heads[0].startswith(b"CONNECT 127.0.0.1:1 HTTP/1.1\r\n")
+
+    @pytest.mark.parametrize("url", ["socks5://127.0.0.1:1", "https://127.0.0.1:1"])
+    def test_another_kind_of_proxy_is_left_to_boto3(self, no_aws, monkeypatch, url):
+        monkeypatch.setenv("http_proxy", url)
+        options = S3Options(anonymous=True, endpoint_url="http://127.0.0.1:9000", region="x")
+        with pytest.raises(NeedsBoto3Error, match="a proxy that is not http://"):
+            sign(ObjectKey(Bucket("bucket", options=options), "key"), '"1"')
+
+    def test_settings_of_a_proxy_are_left_to_boto3(self, no_aws, proxy):
+        settings = Config(
+            proxies={"http": proxy.url}, proxies_config={"proxy_use_forwarding_for_https": True}
+        )
+        session = boto3.Session("a", "b", region_name="x")
+        session._session.set_default_client_config(settings)
+        options = S3Options(session=session, endpoint_url="http://127.0.0.1:9000")
+        with pytest.raises(NeedsBoto3Error, match="a proxy with settings of its own"):
+            sign(ObjectKey(Bucket("bucket", options=options), "key"), '"1"')

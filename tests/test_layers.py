@@ -2,6 +2,7 @@
 
 import ast
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ LADDER = """
     collection
     reading writing
     opening
+    foreign
     tar
     index
     indexfile argument_order
@@ -114,6 +116,15 @@ def test_only_stores_s3_imports_boto3():
     assert users == {"stores/s3"}
 
 
+def test_only_stores_clouds_imports_obstore():
+    users = {
+        path.parent.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if re.search(r"^\s*(import|from) obstore\b", path.read_text(), re.MULTILINE)
+    }
+    assert users == {"stores/clouds"}
+
+
 def test_the_public_names_can_all_be_loaded_and_are_sorted():
     assert blobpack.__all__ == sorted(blobpack.__all__)
     assert all(hasattr(blobpack, name) for name in blobpack.__all__)
@@ -130,7 +141,7 @@ def test_the_version_is_the_distributions():
 def test_import_loads_no_heavy_package():
     code = (
         "import sys, blobpack\n"
-        "heavy = {'boto3', 'botocore', 'numpy', 'PIL', 'tqdm', 'click', 'zstandard', 'pyarrow', 'pandas', 'simplejpeg'}\n"
+        "heavy = {'boto3', 'botocore', 'numpy', 'PIL', 'tqdm', 'click', 'zstandard', 'pyarrow', 'pandas', 'simplejpeg', 'obstore', 'fsspec'}\n"
         "print(*sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -61,7 +61,7 @@ def test_file_url_is_the_path_that_it_means(url: str, path: str) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("gs://bucket/a.tar", "not gs://"),
+        ("gopher://bucket/a.tar", "not gopher://"),
         ("://a.tar", "blobs are read from"),
         ("file://far/a.tar", "on another host"),
         ("file://localhost", "names no file"),
@@ -106,7 +106,7 @@ def test_a_password_is_not_repeated(url: str) -> None:
 
 def test_a_path_object_is_no_url() -> None:
     """Pathlib has made one slash of two; as a local path, this would be a folder named s3:."""
-    for url in ("s3://bucket/key", "https://host/key", "gs://bucket/key"):
+    for url in ("s3://bucket/key", "https://host/key", "gopher://bucket/key"):
         with pytest.raises(ValueError, match="lost a slash"):
             Location.parse(Path(url))
 
@@ -228,7 +228,7 @@ def test_neighbours() -> None:
         ("https://SECRET@[::1]:80/a?SECRET", "https://…@[::1]:80/a?…"),
         ("https://user:SEC/RET@host/a", "https://…"),
         ("https://user:SEC?RET@host/a", "https://…"),
-        ("ftp://SECRET:SECRET@host/a?SECRET", "ftp://…@host/a?…"),
+        ("gopher://SECRET:SECRET@host/a?SECRET", "gopher://…@host/a?…"),
         ("://SECRET@host", "://…@host"),
         ("s3://bucket/a?b@c#d", "s3://bucket/a?b@c#d"),
         ("a?b@c", "a?b@c"),

@@ -101,7 +101,7 @@ def test_large_objects_that_were_not_listed_are_read_whole(s3_env, tmp_path, sma
         ("l.jsonl", '"a.jpg"\n{"url": 3}\n', FormatError, "line 2: neither a string"),
         ("l.jsonl", '"a.jpg"\n[1]\n', FormatError, "line 2: neither a string"),
         ("l.jsonl", '"a.jpg"\n{"url"\n', FormatError, "line 2: "),
-        ("l.txt", "a.jpg\nftp://host/x.jpg\n", FormatError, "line 2: 'ftp://host/x.jpg'"),
+        ("l.txt", "a.jpg\ngopher://host/x.jpg\n", FormatError, "line 2: 'gopher://host/x.jpg'"),
         ("l.txt", "s3://bucket\n", FormatError, "line 1: 's3://bucket' is not s3://bucket/key"),
         ("l.txt", "a.jpg\n../b.jpg\n", UnsafeNameError, "line 2: "),
         ("l.txt", "a.jpg\n./a.jpg\n", DuplicateNameError, "would both be member 'a.jpg'"),

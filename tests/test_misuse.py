@@ -28,6 +28,7 @@ from blobpack.columns import MEDIA_TYPES
 from blobpack.model import (
     Duplicates,
     FailureKind,
+    ForeignFormat,
     Hedge,
     IndexPlace,
     NameStyle,
@@ -79,13 +80,13 @@ PATH = [*types(None, 5, b"bytes", ["list"]), *values("", "a\0b", "a\ud800")]
 LOCAL = [*PATH, *values(FAR, "https://host/out", "file://far/out", "s3:/bucket/key")]
 TARGET = [
     *PATH,
-    *values("https://host/out.tar", "ftp://host/out.tar", "file://elsewhere/out.tar"),
+    *values("https://host/out.tar", "gopher://host/out.tar", "file://elsewhere/out.tar"),
     *values("s3://bucket", "s3:///key", "s3://bucket/prefix/"),
 ]
 FOLDER = [*PATH, *values("https://host/out", "file://far/out", "s3:/bucket/key")]
-ANY_URL = [*PATH, *values("ftp://host/blob.tar", "s3://bucket")]
+ANY_URL = [*PATH, *values("gopher://host/blob.tar", "s3://bucket")]
 # also a bucket, whose blobs are read all
-PLACE = [*PATH, *values("ftp://host/blob.tar")]
+PLACE = [*PATH, *values("gopher://host/blob.tar")]
 FLAG = types("no", None, 2, 1.0)
 CALLABLE = types("print", 5, [])
 THREADS = number(1, 64)
@@ -101,6 +102,7 @@ REMOTE = {
     "headers": [*types("X: 1", 5, ["X"], {"X": 1}), *values({"Range": "x"}, {"X": "a\nY: b"})],
     "bearer_token": [*types(5, b"token", ["token"]), *values("", "two words")],
 }
+COPIED = {**REMOTE, "source_s3": REMOTE["s3"]}
 ROWS = types("one", None, 5, 1.5, ["a.png"], [1.5], [True, 1], {0}, np.ones((2, 2)))
 MEMBERS = [*types("one", None, 5, b"one"), *late(types([5], ["one"], [None]))]
 SOURCE = [
@@ -134,12 +136,12 @@ PACKED: dict[str, list[Bad]] = {
     "directory": [bad for bad in PATH if bad.value is not None] + values("https://host/x"),
     "strip": [*number(0), *types(None)],
     "prefix": [*TEXT, *values("/", "../", "a/../b", "a\0", "\ud800")],
-    **REMOTE,
+    **COPIED,
 }
 CACHE = [*(bad for bad in LOCAL if bad.value is not None)]
 OPENED = {**REMOTE, "cache": CACHE, "cache_bytes": number(1 << 20), "hedge": choice(Hedge)}
 INDEX_OR_PATH = [bad for bad in ANY_URL if bad.value is not None]
-ALLOW = [*types(None, 5, [5], [None], b"folder"), *values("", ["a", ""], "ftp://host/x", "a\0b")]
+ALLOW = [*types(None, 5, [5], [None], b"folder"), *values("", ["a", ""], "gopher://host/x", "a\0b")]
 LEVEL = number(1, 22)
 BLOB_OR_URL = ANY_URL
 
@@ -229,7 +231,7 @@ CALLS: dict[str, Call] = {
             {"source": g.files, "folder": g.new, "shard_bytes": 1 << 20},
         ),
         source=SOURCE,
-        folder=[*PATH, *values("https://host/x", "ftp://host/x", "s3://bucket", "s3://bucket/")],
+        folder=[*PATH, *values("https://host/x", "gopher://host/x", "s3://bucket", "s3://bucket/")],
         shard_bytes=[*number(1025), *types(None)],
         allow_empty=FLAG,
         level=LEVEL,
@@ -264,7 +266,7 @@ CALLS: dict[str, Call] = {
         allow_empty=FLAG,
         force=FLAG,
         progress=CALLABLE,
-        **REMOTE,
+        **COPIED,
     ),
     "merge": call(
         lambda g: (blobpack.merge, {"sources": [g.tar], "target": g.new_tar}),
@@ -280,7 +282,7 @@ CALLS: dict[str, Call] = {
         concatenated=FLAG,
         index=choice(IndexPlace),
         progress=CALLABLE,
-        **REMOTE,
+        **COPIED,
     ),
     "subset": call(
         lambda g: (
@@ -294,7 +296,7 @@ CALLS: dict[str, Call] = {
         members=[*types("one", None, 5, b"one"), *late(types([1.5], [None]))],
         index=choice(IndexPlace),
         progress=CALLABLE,
-        **REMOTE,
+        **COPIED,
     ),
     "collect": call(
         lambda g: (blobpack.collect, {"blobs": [g.tar], "target": g.new}),
@@ -302,6 +304,7 @@ CALLS: dict[str, Call] = {
         target=[bad for bad in TARGET if bad.value is not None] + values(None, "new.tar"),
         force=FLAG,
         duplicates=choice(Duplicates),
+        add=FLAG,
         scan=FLAG,
         concatenated=FLAG,
         progress=CALLABLE,
@@ -313,7 +316,7 @@ CALLS: dict[str, Call] = {
         folder=FOLDER,
         members=[*types("one", 5, b"one"), *late(types([1.5], [None]))],
         progress=CALLABLE,
-        **REMOTE,
+        **COPIED,
     ),
     "open_blob": call(
         lambda g: (blobpack.open_blob, {"url": g.tar}),
@@ -362,7 +365,7 @@ CALLS: dict[str, Call] = {
     "read_manifest": call(
         lambda g: (blobpack.read_manifest, {"path": g.manifest}),
         path=LOCAL,
-        base=[*types(None, 5, b"base"), *values("ftp://host/x", "a\0b")],
+        base=[*types(None, 5, b"base"), *values("gopher://host/x", "a\0b")],
         **REMOTE,
     ),
     "read_offsets": call(lambda g: (blobpack.read_offsets, {"path": g.offsets}), path=LOCAL),
@@ -370,6 +373,17 @@ CALLS: dict[str, Call] = {
         lambda g: (blobpack.iter_offsets, {"path": g.offsets}),
         path=LOCAL,
         rows=[*number(1), *types(None)],
+    ),
+    "write_foreign_index": call(
+        lambda g: (
+            blobpack.write_foreign_index,
+            {"source": g.tar, "target": g.new, "format": "hfutils"},
+        ),
+        source=PLACE,
+        target=[*TARGET, *values("new.txt", "new.tar")],
+        format=choice(ForeignFormat),
+        force=FLAG,
+        **REMOTE,
     ),
     "write_offsets": call(
         lambda g: (blobpack.write_offsets, {"source": g.index, "target": g.new}),
@@ -470,6 +484,10 @@ CALLS: dict[str, Call] = {
         force=FLAG,
         **REMOTE,
     ),
+    "Index.to_references": call(
+        lambda g: (g.index.to_references, {"url": "s3://bucket/out.tar"}),
+        url=[*types(5, [5], b"out.tar"), *values("", "ftp://host/out.tar")],
+    ),
     "Index.to_parquet": call(
         lambda g: (g.index.to_parquet, {"path": g.new}),
         path=[*OUTPUT, *values("new.csv")],
@@ -522,6 +540,8 @@ NO_CASES = {
     "Collection.get default": "anything may be returned where there is no member",
     "Index.get default": "anything may be returned where there is no member",
     "Blob store": "a Store is no public type: open_blob opens one",
+    "Index.to_daft": "needs Daft: tests/tools/daft; its URL is checked as that of to_references",
+    "Index.to_lance": "needs Lance: tests/tools/lance; its URL is checked as that of to_references",
     "Collection": "open_collection makes it of types that are not public",
     "Member": "native: its signature's types are checked, and tests/test_selection.py looks at them",
 }
@@ -650,11 +670,13 @@ def test_every_choice_has_a_case() -> None:
         "Encryption",
         "ExportTool",
         "FailureKind",
+        "ForeignFormat",
         "Hedge",
         "ImageForm",
         "IndexPlace",
         "NameConflict",
         "NameStyle",
+        "OnError",  # argument of BlobFileSystem.cat: tests/test_fsspec.py
         "OffsetsFormat",
         "ProblemKind",  # no argument: check_project says it
         "SortKey",

@@ -296,7 +296,7 @@ def test_source_of_takes_what_open_takes(folder: Path) -> None:
         with pytest.raises(TypeError, match="source must be a path or URL"):
             source_of("source", bad)
     with pytest.raises(ValueError, match="source"):
-        source_of("source", "ftp://host/x.tar")
+        source_of("source", "gopher://host/x.tar")
 
 
 # In S3 and behind HTTP

@@ -13,12 +13,12 @@ from test_http import publish
 
 import blobpack
 from blobpack import BlobChangedError, BlobNotFoundError, StorageError
+from blobpack.stores.access.uploads import UPLOAD_PART_BYTES_MIN
 from blobpack.stores.http.store import HttpStore
 from blobpack.stores.s3.multipart import (
     COPIED_PART_BYTES_MAX,
     PARTS_MAX,
     UPLOAD_PART_BYTES,
-    UPLOAD_PART_BYTES_MIN,
     copied_part_size,
 )
 from blobpack.stores.s3.store import S3Store
@@ -103,10 +103,10 @@ class TestConditionalWrites:
         assert s3_env.stored(bucket, "out") == b"another"
 
     def test_of_two_packs_to_one_prefix_one_fails(self, s3_env, bucket, monkeypatch):
-        from blobpack.packing.shard_folder import S3Prefix
+        from blobpack.packing.shard_folder import ObjectPrefix
 
         blobpack.pack_shards({"a.jpg": b"a"}, f"s3://{bucket}/set/", 4096, all_files=True)
-        monkeypatch.setattr(S3Prefix, "open", lambda self: None)
+        monkeypatch.setattr(ObjectPrefix, "open", lambda self: None)
         with pytest.raises(BlobChangedError, match="exists already"):
             blobpack.pack_shards({"b.jpg": b"b"}, f"s3://{bucket}/set/", 4096, all_files=True)
         with blobpack.open(f"s3://{bucket}/set/") as blobs:

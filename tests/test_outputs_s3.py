@@ -15,7 +15,7 @@ from tars import Tar
 import blobpack
 from blobpack.cli.main import main
 from blobpack.errors import DuplicateNameError, StorageError, UnsafeNameError
-from blobpack.reading import extract_s3
+from blobpack.reading import extract_objects
 from blobpack.tar.splicing import plan
 
 if TYPE_CHECKING:
@@ -299,7 +299,7 @@ class TestExtract:
     def test_memory_is_bounded(self, s3_env, bucket, tmp_path, monkeypatch):
         payloads = {f"{i}.bin": bytes(MIB // 4) for i in range(64)}
         blobpack.pack(list(payloads.items()), tmp_path / "a.tar", all_files=True)
-        monkeypatch.setattr(extract_s3, "PUT_BYTES_AHEAD", MIB)
+        monkeypatch.setattr(extract_objects, "PUT_BYTES_AHEAD", MIB)
         with blobpack.open_blob(tmp_path / "a.tar") as blob:
             blobpack.extract(blob, f"s3://{bucket}/warm/", blob.index.select("1.bin"))
             tracemalloc.start()

@@ -51,7 +51,7 @@ def folder(tmp_path: Path, small_images: dict[str, bytes]) -> Path:
 MIDWAY = """
 import signal, sys
 from blobpack.cli.main import main
-from blobpack.editing import append_s3
+from blobpack.editing import append_object
 from blobpack.writing import new_blob
 {before}
 def held(work):
@@ -61,7 +61,7 @@ def held(work):
         return work(*arguments)
     return wait
 new_blob.end_archive = held(new_blob.end_archive)
-append_s3.write_behind = held(append_s3.write_behind)
+append_object.write_behind = held(append_object.write_behind)
 main(sys.argv[1:])
 """
 

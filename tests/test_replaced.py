@@ -19,7 +19,7 @@ from test_append import run_cut_short
 from test_cli import COMMAND
 
 import blobpack
-from blobpack.editing import append_s3
+from blobpack.editing import append_object
 from blobpack.index.tables.offsets import offsets_path, void_path
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.stores.output import folder_locked, replacing, scratch
@@ -404,7 +404,7 @@ class TestS3:
             saved(*arguments)
 
         monkeypatch.setattr(new_blob, "forget_if_replaced", overtaken)
-        monkeypatch.setattr(append_s3, "forget_if_replaced", overtaken)
+        monkeypatch.setattr(append_object, "forget_if_replaced", overtaken)
         if change == "pack":
             pack(OLD, url, index="sidecar")
         else:

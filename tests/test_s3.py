@@ -749,15 +749,6 @@ class TestOwnConnections:
         assert blob.read("cats/0001.jpg") == small_images["cats/0001.jpg"]
         assert self.agents(faults) == ["Boto3"]
 
-    def test_proxy_is_left_to_boto3(
-        self, faults: FaultServer, blob: blobpack.Blob, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("NO_PROXY", "")
-        monkeypatch.setenv("no_proxy", "")
-        monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-        with pytest.raises(signing.NeedsBoto3Error, match="proxy"):
-            blob.store._sign()
-
     def test_sessions_of_s3_express_are_left_to_boto3(self, blob: blobpack.Blob) -> None:
         def add_session(params: dict[str, dict[str, str]], **more: object) -> None:
             params["headers"]["x-amz-s3session-token"] = "token"

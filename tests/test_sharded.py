@@ -13,6 +13,7 @@ import pytest
 
 import blobpack
 from blobpack import DuplicateNameError, SourceError, StorageError
+from blobpack.packing import cutters
 
 SIZES = [0, 10, 512, 513, 3000, 9000, 100, 20_000, 1, 2, 5000]
 
@@ -67,6 +68,71 @@ def test_members_are_cut_into_blobs_and_read_as_one(
         assert list(collection.read_many(wanted)) == list(wanted.values())
         assert list(report.index.names) == list(collection.index.names)
         assert {"crc32c", "mtime"} <= collection.index.facts
+
+
+# Samples
+
+
+def sample_payloads(count: int = 50) -> dict[str, bytes]:
+    """An image, a label and an annotation of each sample, in the order of their names."""
+    return {
+        f"{i % 2}/{i:03}.{field}": bytes([i]) * SIZES[(i + place) % len(SIZES)]
+        for i in sorted(range(count), key=lambda i: (i % 2, i))
+        for place, field in enumerate(("cls", "jpg", "seg.png"))
+    }
+
+
+@pytest.mark.parametrize("shard_bytes", [33_000, 40_000, 100_000])
+@pytest.mark.parametrize("kind", ["folder", "mapping", "prefix"])
+def test_files_of_one_sample_stay_in_one_blob(
+    tmp_path: Path, request: pytest.FixtureRequest, kind: str, shard_bytes: int
+) -> None:
+    payloads = sample_payloads()
+    source: object = payloads
+    if kind == "folder":
+        source = write_files(tmp_path / "samples", payloads)
+    elif kind == "prefix":
+        s3 = request.getfixturevalue("s3_env")
+        bucket = s3.new_bucket()
+        for name, payload in payloads.items():
+            s3.put(bucket, name, payload)
+        source = f"s3://{bucket}/"
+    blobpack.pack_shards(source, tmp_path / "out", shard_bytes, all_files=True)
+    archives = archives_of(tmp_path / "out")
+    assert len(archives) > 2
+    assert [name for _, names in archives for name in names] == list(payloads)
+    stems = [{name.partition(".")[0] for name in names} for _, names in archives]
+    assert sum(map(len, stems)) == len(set.union(*stems)) == 50
+    assert all(size <= shard_bytes for size, _ in archives)
+    for (size, _), (_, following) in pairwise(archives):
+        first = [name for name in following if name.partition(".")[0] == following[0][:-4]]
+        more = sum(512 + -(-len(payloads[name]) // 512) * 512 for name in first)
+        # no room was left for the next sample
+        assert size + more > shard_bytes
+
+
+def write_files(folder: Path, payloads: dict[str, bytes]) -> Path:
+    for name, payload in payloads.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(payload)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["folder", "mapping"])
+def test_a_sample_that_is_larger_than_a_blob_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """All frames of a film have one stem by their names."""
+    film = {f"frame.{i:04}.png": bytes(2000) for i in range(100)} | {"last.png": b"x"}
+    source = write_files(tmp_path / "film", film) if kind == "folder" else film
+    blobpack.pack_shards(source, tmp_path / "out", 30_000, all_files=True)
+    archives = archives_of(tmp_path / "out")
+    assert [len(names) for _, names in archives] == [11] * 9 + [2]
+    assert all(size <= 30_000 for size, _ in archives)
+    # payloads of a sample are read ahead, so their size is bounded, too
+    monkeypatch.setattr(cutters, "SAMPLE_BYTES_MAX", 10_000)
+    blobpack.pack_shards(source, tmp_path / "more", 30_000, all_files=True)
+    assert {len(names) % 3 for _, names in archives_of(tmp_path / "more")[:-1]} == {0}
 
 
 def test_the_same_input_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:

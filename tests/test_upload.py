@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
+from blobpack.stores.access.uploads import UPLOAD_PART_BYTES_MIN
 from blobpack.stores.s3.bucket import ObjectKey
 from blobpack.stores.s3.multipart import (
     PARTS_MAX,
     UPLOAD_PART_BYTES,
-    UPLOAD_PART_BYTES_MIN,
     part_size,
 )
 from blobpack.stores.s3.store import S3Store

@@ -14,8 +14,8 @@ from blobpack.cli.groups import all_commands
 from blobpack.cli.main import main
 
 # as str, and as pathlib changes them
-URLS = ["gs://bucket/key/", "s3:/bucket/key/", "gs:/bucket/key", "http:/host/key"]
-OBJECTS = [Path("s3://bucket/key"), Path("http://host/key"), Path("gs://bucket/key")]
+URLS = ["gopher://bucket/key/", "s3:/bucket/key/", "gs:/bucket/key", "http:/host/key"]
+OBJECTS = [Path("s3://bucket/key"), Path("http://host/key"), Path("gopher://bucket/key")]
 
 
 @pytest.fixture
@@ -155,6 +155,10 @@ CALLS = {
     "extract": lambda path: blobpack.extract(blobpack.open_blob("out.tar"), path),
     "extract source": lambda path: blobpack.extract(path, "to"),
     "write_offsets source": lambda path: blobpack.write_offsets(path, "new.pkl"),
+    "write_foreign_index": lambda path: blobpack.write_foreign_index(path, "new.json", "hfutils"),
+    "write_foreign_index target": lambda path: blobpack.write_foreign_index(
+        "out.tar", path, "dali"
+    ),
     "read_image": lambda path: blobpack.read_image(path, "1.jpg"),
     "read_images": lambda path: list(blobpack.read_images(path, ["1.jpg"])),
 }
@@ -164,7 +168,7 @@ CALLS = {
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_a_function_refuses_what_is_neither(here, call, path):
     before = sorted(os.listdir())
-    with pytest.raises(ValueError, match=r"lost a slash|not gs://"):
+    with pytest.raises(ValueError, match=r"lost a slash|not gopher://"):
         call(path)
     assert sorted(os.listdir()) == before
 

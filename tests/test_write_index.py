@@ -9,6 +9,7 @@ import random
 import struct
 from array import array
 from itertools import accumulate
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import google_crc32c
@@ -168,20 +169,23 @@ def test_a_directory_has_as_many_pages_as_it_needs(blocks: int) -> None:
     assert size <= whole
 
 
-def lookup_of(names: list[bytes]) -> tuple[int, bytes, list[tuple[int, int]]]:
-    """Make the lookup of names, and return its seed, its pages, and the rows that were compared."""
-    builder = IndexBuilder()
+def add_all(builder: IndexBuilder, names: list[bytes]) -> None:
     zeros = [0] * len(names)
     for first in range(0, len(names), BLOCK_ROWS):
         builder.add(**Rows(names, zeros, zeros, {}).part(first, first + BLOCK_ROWS).arguments())
-    compared: list[tuple[int, int]] = []
 
-    def same_name(row: int, other: int) -> bool:
-        compared.append((row, other))
-        return names[row] == names[other]
 
-    seed, pages = builder.lookup(same_name)
-    return seed, bytes(pages), compared
+def lookup_of(
+    names: list[bytes], builder: IndexBuilder | None = None
+) -> tuple[int, bytes, list[tuple[int, int]]]:
+    """Make the lookup of names, and return its seed, its pages, and the rows of one name."""
+    builder = IndexBuilder() if builder is None else builder
+    add_all(builder, names)
+    repeated: list[tuple[int, int]] = []
+    seed, count, parts = builder.lookup(lambda row, other: repeated.append((row, other)))
+    pages = b"".join(parts)
+    assert len(pages) == count * PAGE
+    return seed, pages, repeated
 
 
 def assert_found(names: list[bytes], seed: int, pages: bytes) -> None:
@@ -206,18 +210,22 @@ def assert_found(names: list[bytes], seed: int, pages: bytes) -> None:
 @pytest.mark.parametrize("count", [0, 1, 399, 400, 401, 800, 801, 5000])
 def test_a_lookup_has_a_page_for_each_400_names(count: int) -> None:
     names = [b"name-%d" % i for i in range(count)]
-    seed, pages, compared = lookup_of(names)
+    seed, pages, repeated = lookup_of(names)
     assert (seed, len(pages)) == (0, -(-count // PAGE_NAMES) * PAGE)
-    assert compared == []
+    assert repeated == []
     assert_found(names, seed, pages)
 
 
 def test_equal_names_have_one_slot_which_has_the_last_row() -> None:
     names = [b"n%d" % (i * i % 1000) for i in range(3000)]
-    seed, pages, compared = lookup_of(names)
-    assert all(names[row] == names[other] for row, other in compared)
-    assert len(compared) == 3000 - len(set(names))
+    seed, pages, repeated = lookup_of(names)
+    assert all(names[row] == names[other] for row, other in repeated)
+    assert len(repeated) == 3000 - len(set(names))
     assert_found(names, seed, pages)
+    builder = IndexBuilder()
+    add_all(builder, names)
+    # what nobody asks about is not reported, and the lookup is the same
+    assert b"".join(builder.lookup()[2]) == pages
 
 
 FIRST, SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -254,11 +262,11 @@ def name_of_hash(wanted: int) -> bytes:
     return name
 
 
-def test_only_names_whose_whole_hashes_are_equal_are_compared() -> None:
+def test_names_of_one_print_are_different() -> None:
     """A slot holds 32 bits of a hash, and two names that agree in these are different nevertheless."""
     names = [name_of_hash(high << 48 | 0x123456789ABC) for high in range(9)]
-    seed, pages, compared = lookup_of(names)
-    assert compared == []
+    seed, pages, repeated = lookup_of(names)
+    assert repeated == []
     assert_found(names, seed, pages)
 
 
@@ -282,8 +290,8 @@ def test_different_names_of_one_hash_have_slots_while_a_page_has_room(
 ) -> None:
     others = [b"other-%d" % i for i in range(0 if count == 504 else 100)]
     names = [*others, *names_of_one_hash(count)]
-    seed, pages, compared = lookup_of(names)
-    assert compared
+    seed, pages, repeated = lookup_of(names)
+    assert repeated == []
     if fits:
         assert_found(names, seed, pages)
     else:
@@ -318,6 +326,88 @@ def test_a_lookup_that_overflows_under_all_seeds_is_made_larger() -> None:
     seed, pages, _ = lookup_of(first + second)
     assert (seed, len(pages)) == (0, 4 * PAGE)
     assert_found(first + second, seed, pages)
+
+
+# Hashes in a file
+
+
+def spilling() -> IndexBuilder:
+    """Return a builder that keeps the hashes of one part of members in memory."""
+    return IndexBuilder(TemporaryFile, in_memory=1)
+
+
+def names_of_one_part(rows: int, different: int) -> list[bytes]:
+    """Make names whose hashes go to one of the 256 parts of a file of hashes, some of them several times."""
+    rng = random.Random(rows)
+    names = [name_of_hash(7 << 56 | rng.getrandbits(56)) for _ in range(different)]
+    return [names[rng.randrange(different)] for _ in range(rows)]
+
+
+@pytest.mark.parametrize("count", [1025, 3000, 12_345])
+def test_hashes_in_a_file_make_a_lookup(count: int) -> None:
+    names = [b"n%d" % (i * i % (count - 7)) for i in range(count)]
+    seed, pages, repeated = lookup_of(names, spilling())
+    assert (seed, len(pages)) == (0, 256 * PAGE)
+    assert_found(names, seed, pages)
+    assert sorted(repeated) == sorted(lookup_of(names)[2])
+    builder = spilling()
+    add_all(builder, names)
+    assert b"".join(builder.lookup()[2]) == pages
+
+
+@pytest.mark.parametrize("rows", [3276, 3277, 10_000])
+def test_a_part_of_the_file_has_several_chunks(rows: int) -> None:
+    names = names_of_one_part(rows, 300)
+    seed, pages, repeated = lookup_of(names, spilling())
+    assert_found(names, seed, pages)
+    assert len(repeated) == rows - len(set(names))
+
+
+def test_a_lookup_of_hashes_in_a_file_grows_if_a_page_overflows() -> None:
+    names = [name_of_hash(7 << 56 | i << 48 | i * i) for i in range(256)] * 5
+    names += [name_of_hash(7 << 56 | i << 48 | i) for i in range(256)]
+    names += [name_of_hash(7 << 56 | i << 48 | i + 1) for i in range(256)]
+    assert len(set(names)) > 504
+    seed, pages, _ = lookup_of(names, spilling())
+    # at first one page for each part of the file, then two
+    assert (seed, len(pages)) == (0, 2 * 256 * PAGE)
+    assert_found(names, seed, pages)
+
+
+def test_hashes_in_a_file_that_collide_make_no_lookup() -> None:
+    seed, pages, _ = lookup_of(names_of_one_hash(1500), spilling())
+    assert (seed, pages) == (0, b"")
+
+
+def test_normal_forms_are_compared_by_hashes_in_a_file() -> None:
+    """Some are in the file when the first normal form is noted."""
+    filler = [b"f%d" % i for i in range(3 * 1024)]
+    names = [b"./f%d" % (i * 3) for i in range(1024)]
+    builder = spilling()
+    add_all(builder, filler)
+    zeros = [0] * 1024
+    builder.add(**Rows(names, zeros, zeros, {}).arguments())
+    normal = [b"f%d" % (i * 3) for i in range(1024)]
+    builder.note_files(b"".join(normal), array("q", accumulate(map(len, normal), initial=0)))
+    builder.add(**Rows([b"f5", b"x"], zeros[:2], zeros[:2], {}).arguments())
+    asked: list[tuple[int, int]] = []
+    builder.compare_files(lambda row, other: asked.append((row, other)))
+    assert sorted(asked) == sorted([(5, 4096), *((3 * i, 3072 + i) for i in range(1024))])
+    with pytest.raises(ValueError, match="1024 names for 2 members"):
+        builder.note_files(b"", array("q", [0] * 1025))
+
+
+def test_a_file_of_hashes_that_cannot_be_written_or_read_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    builder = IndexBuilder(lambda: (tmp_path / "a").open("rb"), in_memory=1)
+    names = names_of_one_part(3276, 3000)
+    with pytest.raises(StorageError, match=r"temporary file .*: Bad file descriptor"):
+        lookup_of(names, builder)
+    builder = IndexBuilder(lambda: (tmp_path / "a").open("r+b"), in_memory=1)
+    add_all(builder, [*names, *names[:1100]])
+    os.truncate(tmp_path / "a", 0)
+    with pytest.raises(StorageError, match=r"temporary file .*: Input/output error"):
+        builder.lookup()
 
 
 # What is refused
@@ -384,10 +474,10 @@ def test_normal_forms_are_compared_by_their_hashes() -> None:
     normal = [b"a", b"b", b"a", b"b", b"f7"]
     builder.note_files(b"".join(normal), array("q", accumulate(map(len, normal), initial=0)))
     asked: list[tuple[int, int]] = []
-    builder.compare_files(lambda row, other: bool(asked.append((row, other))) or True)
+    builder.compare_files(lambda row, other: asked.append((row, other)))
     assert sorted(asked) == [(7, 1028), (1024, 1026), (1025, 1027)]
     # the lookup is still that of the names
-    assert [bytes(builder.lookup(lambda *_: False)[1])] == [lookup_of(filler + names)[1]]
+    assert b"".join(builder.lookup()[2]) == lookup_of(filler + names)[1]
 
 
 def test_names_that_are_added_later_are_compared_with_normal_forms() -> None:
@@ -398,7 +488,7 @@ def test_names_that_are_added_later_are_compared_with_normal_forms() -> None:
     builder.note_files(b"".join(normal), array("q", accumulate(map(len, normal), initial=0)))
     builder.add(**Rows([b"x", b"f7", b"y", b"x"], zeros[:4], zeros[:4], {}).arguments())
     asked: list[tuple[int, int]] = []
-    builder.compare_files(lambda row, other: bool(asked.append((row, other))) or True)
+    builder.compare_files(lambda row, other: asked.append((row, other)))
     assert sorted(asked) == [(7, 1025), (1024, 1027)]
 
 
@@ -429,7 +519,8 @@ def test_the_lookup_may_stand_before_the_blocks(tmp_path: Path) -> None:
     starts = [512 * i for i in range(count)]
     builder = IndexBuilder()
     blocks = builder.add(**Rows(names, starts, starts, {}).arguments())
-    seed, pages = builder.lookup(lambda *_: False)
+    seed, _, parts = builder.lookup()
+    pages = b"".join(parts)
     directory = builder.directory(len(pages))
     packed = pages + blocks + directory + bytes(512)
     (tmp_path / "a.idx").write_bytes(packed)

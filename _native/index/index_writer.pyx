@@ -1,11 +1,16 @@
 """Members into an index file: blocks, lookup, directory and guide.
 
+Strategy: blocks are encoded as members come, and 16 bytes a name are kept: its hashes,
+of which the lookup is made in the end. Hashes of many names go to a file (spill.pxd).
+
 docs/format.md has the layout.
 """
 
+from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy, memset, strerror
+from posix.unistd cimport dup
 
 from index.blocks cimport (
     BLOCK_ROWS,
@@ -16,54 +21,360 @@ from index.blocks cimport (
 )
 from common.crc32c cimport crc32c_function, find_crc32c
 from common.hash cimport hash_name
+from index.extend cimport (
+    EXTEND_ASK,
+    EXTEND_DAMAGED,
+    EXTEND_DONE,
+    EXTEND_OVERFLOW,
+    extend_pages,
+    extend_status,
+    extension,
+    seal_changed,
+    take_slot,
+)
+from index.fill cimport (
+    FILL_OVERFLOW,
+    FILL_SAME,
+    fill_pages,
+    fill_status,
+    finish_pages,
+    hash_run,
+    is_same,
+    name_hash,
+)
 from index.pages cimport (
     DIRECTORY,
     FREE_ROW,
-    LINE_SLOTS,
-    LINES,
     PAGE_BYTES,
     PAGE_HEADER_BYTES,
     PAGE_NAMES,
     PAGE_POSITIONS,
     page_of,
-    print_of,
-    put_slot,
     seal_page,
     seeded,
-    slot,
-    slot_at,
+)
+from index.spill cimport (
+    SPILL_PARTS,
+    hash_spill,
+    part_count,
+    spill_add,
+    spill_copy,
+    spill_free,
+    spill_init,
+    spill_read,
 )
 
-from blobpack.errors import FormatError
+from os import urandom
+
+from blobpack.errors import ChecksumError, FormatError, StorageError
 
 cdef enum:
     SEEDS = 8                      # tried before the table is made larger
     GROWTHS = 4                    # and so many times larger, before there is none
+    # Of spilled hashes, only the seed 0 is tried, because the parts depend on the seed.
+    # So pages have more room. Of a billion names, with 400 in a page on average, a page
+    # would overflow 1 time in 2; with 384, 1 time in 100.
+    SPILLED_PAGE_NAMES = 384
+    PAGE_SLOTS = 504
+
+
+class LookupFullError(Exception):
+    """A page of a lookup has no room for one more name."""
+
+
+cdef class NameHashes:
+    """The hashes of names in the order of their rows.
+
+    Those of the rows before `first` are in a file.
+    """
+
+    cdef name_hash* recent
+    cdef int64_t capacity
+    cdef int64_t first
+    cdef int64_t count             # of all rows
+    cdef hash_spill spill
+    cdef bint is_spilled
+
+    def __dealloc__(self):
+        free(self.recent)
+        spill_free(&self.spill)
+
+    cdef int reserve(self, int64_t rows) except -1:
+        """Make room for more rows."""
+        cdef int64_t recent = self.count - self.first
+        cdef int64_t capacity = max(recent + rows, 2 * self.capacity)
+        cdef void* grown
+        if recent + rows <= self.capacity:
+            return 0
+        grown = realloc(self.recent, capacity * sizeof(name_hash))
+        if grown == NULL:
+            raise MemoryError
+        self.recent = <name_hash*> grown
+        self.capacity = capacity
+        return 0
+
+    cdef inline void put(self, int64_t row, name_hash hashed) noexcept nogil:
+        """Set the hashes of a row that is in memory, or that there is room for."""
+        self.recent[row - self.first] = hashed
+
+    cdef int begin_spill(self, open_file) except -1:
+        with open_file() as file:
+            # a descriptor of its own: __dealloc__ can't call methods of Python objects
+            if not spill_init(&self.spill, dup(file.fileno())):
+                raise MemoryError
+        self.is_spilled = True
+        return 0
+
+    cdef int spill_recent(self, open_file) except -1:
+        """Write the hashes that are in memory to the file."""
+        cdef int error
+        if not self.is_spilled:
+            self.begin_spill(open_file)
+        with nogil:
+            error = spill_add(
+                &self.spill, self.recent, self.first, self.count - self.first
+            )
+        if error:
+            raise spill_failure(error)
+        self.first = self.count
+        # as large as before, so that the next part finds room
+        return 0
+
+    cdef NameHashes copy(self, open_file):
+        """Return hashes of their own, in a file of their own."""
+        cdef NameHashes made = NameHashes()
+        cdef int error = 0
+        made.first = made.count = self.first
+        made.reserve(max(self.count - self.first, 1))
+        if self.is_spilled:
+            made.begin_spill(open_file)
+            with nogil:
+                error = spill_copy(&made.spill, &self.spill)
+        if error:
+            raise spill_failure(error)
+        memcpy(
+            made.recent, self.recent, (self.count - self.first) * sizeof(name_hash)
+        )
+        made.count = self.count
+        return made
+
+
+cdef class PartHashes:
+    """The hashes that fill the pages of one part of a lookup."""
+
+    cdef hash_run run
+    cdef int64_t page_count
+    cdef name_hash* hashes         # its own; NULL: those of NameHashes
+    cdef uint32_t* rows
+    cdef int64_t first_row         # at place 0, if there are no rows
+    cdef object owner
+
+    def __dealloc__(self):
+        free(self.hashes)
+        free(self.rows)
+
+    @staticmethod
+    cdef PartHashes of_memory(NameHashes names, uint64_t seed, int64_t pages):
+        """Return all hashes of names, none of which is spilled."""
+        cdef PartHashes part = PartHashes()
+        part.owner = names
+        part.run.hashes = names.recent
+        part.run.count = names.count - names.first
+        part.first_row = names.first
+        part.run.seed = seed
+        part.run.pages = part.page_count = pages
+        return part
+
+    @staticmethod
+    cdef PartHashes of_spill(NameHashes names, int number, int64_t pages):
+        """Read a part of spilled hashes; the pages are a multiple of the parts."""
+        cdef PartHashes part = PartHashes()
+        cdef int64_t count = part_count(&names.spill, number)
+        cdef int error
+        part.hashes = <name_hash*> malloc(max(count, 1) * sizeof(name_hash))
+        part.rows = <uint32_t*> malloc(max(count, 1) * sizeof(uint32_t))
+        if part.hashes == NULL or part.rows == NULL:
+            raise MemoryError
+        with nogil:
+            error = spill_read(&names.spill, number, part.hashes, part.rows)
+        if error:
+            raise spill_failure(error)
+        part.run.hashes = part.hashes
+        part.run.rows = part.rows
+        part.run.count = count
+        part.run.pages = pages
+        part.page_count = pages // SPILL_PARTS
+        part.run.first_page = number * part.page_count
+        return part
+
+    cdef inline uint32_t row_at(self, int64_t place):
+        if self.run.rows == NULL:
+            return <uint32_t> (self.first_row + place)
+        return self.run.rows[place]
+
+    cdef bytearray fill(self, repeated, crc32c_function crc32c):
+        """Fill the pages; None when one overflows."""
+        cdef bytearray filled = bytearray(b"\xff") * (self.page_count * PAGE_BYTES)
+        cdef unsigned char[::1] view = filled
+        cdef int64_t place = 0
+        cdef uint32_t other
+        cdef bint stops = repeated is not None
+        cdef fill_status status = FILL_SAME
+        while self.run.count and status == FILL_SAME:
+            with nogil:
+                status = fill_pages(&self.run, &view[0], &place, &other, stops)
+            if status == FILL_OVERFLOW:
+                return None
+            if status == FILL_SAME:
+                repeated(self.row_at(other), self.row_at(place - 1))
+        if self.page_count:
+            with nogil:
+                finish_pages(&self.run, &view[0], self.page_count, crc32c)
+        return filled
+
+    cdef int extend(
+        self, bytearray pages, int64_t first_page, int64_t first_new, name_at, repeated,
+        uint64_t secret, crc32c_function crc32c,
+    ) except -1:
+        """Put names into pages that are there.
+
+        Raises:
+            LookupFullError: a page has no free slot.
+        """
+        cdef int64_t count = len(pages) // PAGE_BYTES
+        cdef bytearray changed = bytearray(count)
+        cdef unsigned char[::1] page_view = pages
+        cdef unsigned char[::1] changed_view = changed
+        cdef extension e
+        cdef extend_status status = EXTEND_ASK
+        if count == 0:
+            return 0
+        self.run.first_page = first_page
+        e.pages = &page_view[0]
+        e.changed = &changed_view[0]
+        e.first_new = first_new
+        e.place = e.probe = 0
+        while status != EXTEND_DONE:
+            with nogil:
+                status = extend_pages(&e, &self.run, crc32c)
+            if status == EXTEND_OVERFLOW:
+                raise LookupFullError
+            if status == EXTEND_DAMAGED:
+                raise ChecksumError("a page of its lookup does not match its checksum")
+            if status == EXTEND_ASK:
+                if not self.is_named(e.place, name_at(e.other), secret):
+                    e.probe += 1
+                    continue
+                take_slot(&e, &self.run)
+            if status != EXTEND_DONE and repeated is not None:
+                repeated(e.other, self.row_at(e.place - 1))
+        with nogil:
+            seal_changed(&e, &self.run, count, crc32c)
+        return 0
+
+    cdef bint is_named(self, int64_t place, bytes name, uint64_t secret) except -1:
+        cdef name_hash hashed = hash_twice(name, len(name), secret)
+        return is_same(&self.run.hashes[place], &hashed)
+
+    cdef bint has_room(self) except -1:
+        """Return whether no page can overflow, even if all names are different."""
+        cdef bytes counted = bytes(self.page_count * sizeof(uint32_t))
+        cdef uint32_t* counts = <uint32_t*> PyBytes_AsString(counted)
+        cdef int64_t i, page
+        cdef bint room = True
+        with nogil:
+            for i in range(self.run.count):
+                page = page_of(
+                    seeded(self.run.hashes[i].hash, self.run.seed), self.run.pages
+                ) - self.run.first_page
+                counts[page] += 1
+                room = room and counts[page] <= PAGE_SLOTS
+        return room
+
+
+cdef inline name_hash hash_twice(
+    const char* name, int64_t length, uint64_t secret
+) noexcept nogil:
+    cdef name_hash hashed
+    hashed.hash = hash_name(name, length, 0)
+    hashed.check = hash_name(name, length, secret)
+    return hashed
+
+
+def spill_failure(int error):
+    return StorageError(
+        "a temporary file for the names of many members can't be written or read: "
+        + strerror(error).decode(errors="replace")
+    )
 
 
 cdef class IndexBuilder:
     """Turn columns into an index file's sections, part by part."""
 
-    cdef uint64_t* hashes          # of the names
-    cdef uint64_t* files           # of their normal forms; NULL: the names are those
-    cdef int64_t capacity
-    cdef int64_t count
+    cdef NameHashes names
+    cdef NameHashes files          # of their normal forms; None: the names are those
     cdef crc32c_function crc32c
-    cdef list positions
+    cdef object open_file
+    cdef int64_t in_memory
+    cdef uint64_t secret           # seed of the second hashes
     cdef list first_names
+    cdef int64_t* positions        # where blocks start
+    cdef int64_t positions_capacity
+    cdef int64_t block_count
     cdef int64_t length            # of the blocks so far
     cdef bytes last_name
     cdef bint ascending
 
-    def __cinit__(self):
+    def __cinit__(self, open_file=None, *, int64_t in_memory=1 << 21):
+        """Begin an index without members.
+
+        Args:
+            open_file: open_file() opens a new file, which is empty and without a name,
+                for the hashes of names; None keeps all hashes in memory.
+            in_memory: Number of names whose hashes are all kept in memory.
+        """
         self.crc32c = find_crc32c()
-        self.positions = []
+        self.names = NameHashes()
+        self.open_file = open_file
+        self.in_memory = in_memory
+        self.secret = int.from_bytes(urandom(8), "little")
         self.first_names = []
         self.ascending = True
 
     def __dealloc__(self):
-        free(self.hashes)
-        free(self.files)
+        free(self.positions)
+
+    def continue_from(
+        self,
+        const int64_t[::1] positions not None,
+        int64_t length,
+        list first_names,
+        bytes last_name,
+    ):
+        """Begin behind whole blocks that are there.
+
+        Args:
+            positions: Where each of them starts, from the start of the first one.
+            length: Their bytes.
+            first_names: The first name of each, if the names ascend; else None.
+            last_name: The last name of the last block; None if names do not ascend.
+        """
+        cdef int64_t count = positions.shape[0]
+        if self.names.count:
+            raise ValueError("members were added already")
+        free(self.positions)
+        self.positions = <int64_t*> malloc(max(count, 1) * sizeof(int64_t))
+        if self.positions == NULL:
+            raise MemoryError
+        if count:
+            memcpy(self.positions, &positions[0], count * sizeof(int64_t))
+        self.positions_capacity = max(count, 1)
+        self.block_count = count
+        self.length = length
+        self.names.first = self.names.count = count * BLOCK_ROWS
+        self.ascending = first_names is not None
+        self.first_names = list(first_names or ())
+        self.last_name = last_name
 
     def add(
         self,
@@ -97,10 +408,11 @@ cdef class IndexBuilder:
             or (mtime is not None and mtime.shape[0] != total)
         ):
             raise ValueError(f"columns that are not all of {total} members")
-        if self.count % BLOCK_ROWS:
+        if self.names.count % BLOCK_ROWS:
             raise ValueError("only the last part may end within a block")
-        if total > <int64_t> FREE_ROW - 1 - self.count:
+        if total > <int64_t> FREE_ROW - 1 - self.names.count:
             raise FormatError("an index holds at most 4,294,967,294 members")
+        self.spill_if_many()
         encoded = []
         while done < total:
             rows.count = min(<int64_t> BLOCK_ROWS, total - done)
@@ -117,63 +429,80 @@ cdef class IndexBuilder:
             done += rows.count
         return b"".join(encoded)
 
+    cdef int spill_if_many(self) except -1:
+        """Write hashes to a file when they are many.
+
+        Those of the last part stay in memory, as their normal forms may be noted.
+        """
+        if self.open_file is None or (
+            not self.names.is_spilled and self.names.count < self.in_memory
+        ):
+            return 0
+        self.names.spill_recent(self.open_file)
+        if self.files is not None:
+            self.files.spill_recent(self.open_file)
+        return 0
+
     cdef bytes encode(self, const member_rows* rows):
         cdef block_header header
-        cdef int64_t length = measure_block(rows, self.count, &header)
+        cdef int64_t count = self.names.count
+        cdef int64_t length = measure_block(rows, count, &header)
         cdef int64_t i, start, size, before
-        cdef bytearray block
-        cdef unsigned char[::1] view
+        cdef name_hash hashed
+        cdef unsigned char* block
         if length < 0:
             raise FormatError("the names of 1,024 members take more than 4 GiB")
-        self.reserve(rows.count)
-        block = bytearray(length)
-        view = block
+        self.names.reserve(rows.count)
+        if self.files is not None:
+            self.files.reserve(rows.count)
+        encoded = PyBytes_FromStringAndSize(NULL, length)
+        block = <unsigned char*> PyBytes_AsString(encoded)
         with nogil:
-            put_block(&view[0], length, rows, &header, self.crc32c)
+            memset(block, 0, length)
+            put_block(block, length, rows, &header, self.crc32c)
             for i in range(rows.count):
                 start = rows.name_bounds[i]
                 size = rows.name_bounds[i + 1] - start
-                self.hashes[self.count + i] = hash_name(
-                    <const char*> rows.names + start, size, 0
+                hashed = hash_twice(
+                    <const char*> rows.names + start, size, self.secret
                 )
+                self.names.put(count + i, hashed)
+                if self.files is not None:
+                    self.files.put(count + i, hashed)
                 if i and self.ascending:
                     before = rows.name_bounds[i - 1]
                     self.ascending = not is_less(
                         rows.names + start, size,
                         rows.names + before, rows.name_bounds[i] - before,
                     )
-        if self.files != NULL:
-            memcpy(
-                self.files + self.count, self.hashes + self.count,
-                rows.count * sizeof(uint64_t),
-            )
+        self.note_block(rows, length)
+        self.names.count += rows.count
+        if self.files is not None:
+            self.files.count += rows.count
+        return encoded
+
+    cdef int note_block(self, const member_rows* rows, int64_t length) except -1:
+        """Note where a block starts, and its first name while names ascend."""
+        cdef int64_t start = rows.name_bounds[rows.count - 1]
+        cdef int64_t capacity = max(<int64_t> 64, 2 * self.positions_capacity)
+        cdef void* grown
         first = rows.names[rows.name_bounds[0]:rows.name_bounds[1]]
         if self.last_name is not None and first < self.last_name:
             self.ascending = False
-        start = rows.name_bounds[rows.count - 1]
         self.last_name = rows.names[start:rows.name_bounds[rows.count]]
         if self.ascending:
             self.first_names.append(first)
-        self.positions.append(self.length)
-        self.length += length
-        self.count += rows.count
-        return bytes(block)
-
-    cdef int reserve(self, int64_t rows) except -1:
-        cdef int64_t capacity = max(self.count + rows, 2 * self.capacity)
-        cdef void* grown
-        if self.count + rows <= self.capacity:
-            return 0
-        grown = realloc(self.hashes, capacity * sizeof(uint64_t))
-        if grown == NULL:
-            raise MemoryError
-        self.hashes = <uint64_t*> grown
-        if self.files != NULL:
-            grown = realloc(self.files, capacity * sizeof(uint64_t))
+        else:
+            self.first_names.clear()
+        if self.block_count == self.positions_capacity:
+            grown = realloc(self.positions, capacity * sizeof(int64_t))
             if grown == NULL:
                 raise MemoryError
-            self.files = <uint64_t*> grown
-        self.capacity = capacity
+            self.positions = <int64_t*> grown
+            self.positions_capacity = capacity
+        self.positions[self.block_count] = self.length
+        self.block_count += 1
+        self.length += length
         return 0
 
     def note_files(
@@ -186,26 +515,26 @@ cdef class IndexBuilder:
         The names of all other rows are in normal form.
         """
         cdef int64_t total = name_bounds.shape[0] - 1, i, start
-        cdef int64_t first = self.count - total
+        cdef int64_t first = self.names.count - total
         cdef const char* packed = b""
-        if first < 0:
-            raise ValueError(f"{total} names for {self.count} members")
-        if self.files == NULL:
-            self.files = <uint64_t*> malloc(max(self.capacity, 1) * sizeof(uint64_t))
-            if self.files == NULL:
-                raise MemoryError
-            memcpy(self.files, self.hashes, first * sizeof(uint64_t))
+        if first < self.names.first:
+            raise ValueError(
+                f"{total} names for {self.names.count - self.names.first} members"
+            )
+        if self.files is None:
+            self.files = self.names.copy(self.open_file)
         if names.shape[0]:
             packed = <const char*> &names[0]
         with nogil:
             for i in range(total):
                 start = name_bounds[i]
-                self.files[first + i] = hash_name(
-                    packed + start, name_bounds[i + 1] - start, 0
+                self.files.put(
+                    first + i,
+                    hash_twice(packed + start, name_bounds[i + 1] - start, self.secret),
                 )
 
     def __len__(self):
-        return self.count
+        return self.names.count
 
     @property
     def blocks_bytes(self):
@@ -222,143 +551,136 @@ cdef class IndexBuilder:
         Args:
             base: Where the first one starts, from the region's start.
         """
-        cdef bytearray pages
-        cdef unsigned char[::1] view
-        cdef int64_t count = len(self.positions) + 1, i
+        cdef int64_t count = self.block_count + 1, i
+        cdef int64_t pages = (count + PAGE_POSITIONS - 1) // PAGE_POSITIONS
         cdef uint64_t position
-        pages = bytearray(
-            (count + PAGE_POSITIONS - 1) // PAGE_POSITIONS * PAGE_BYTES
-        )
-        view = pages
+        cdef unsigned char* page
+        encoded = PyBytes_FromStringAndSize(NULL, pages * PAGE_BYTES)
+        page = <unsigned char*> PyBytes_AsString(encoded)
+        memset(page, 0, pages * PAGE_BYTES)
         for i in range(count):
-            position = base + (
-                self.positions[i] if i < count - 1 else self.length
-            )
+            position = base + (self.positions[i] if i < count - 1 else self.length)
             memcpy(
-                &view[i // PAGE_POSITIONS * PAGE_BYTES + PAGE_HEADER_BYTES
-                      + i % PAGE_POSITIONS * 8],
+                page + i // PAGE_POSITIONS * PAGE_BYTES + PAGE_HEADER_BYTES
+                + i % PAGE_POSITIONS * 8,
                 &position,
                 8,
             )
-        for i in range(len(pages) // PAGE_BYTES):
-            seal_page(&view[i * PAGE_BYTES], DIRECTORY + i, self.crc32c)
-        return bytes(pages)
+        for i in range(pages):
+            seal_page(page + i * PAGE_BYTES, DIRECTORY + <uint32_t> i, self.crc32c)
+        return encoded
 
-    def lookup(self, same_name not None):
+    def lookup(self, repeated=None, *, int64_t page_names=PAGE_NAMES):
         """Make the lookup's pages.
 
         Args:
-            same_name: same_name(row, other) tells whether two rows have one name; asked
-                only of rows whose hashes are equal.
+            page_names: Names in a page on average; fewer leave room for more.
+            repeated: Called as repeated(row, other) for a row and a later one of its
+                name.
 
         Returns:
-            seed, pages: pages is empty when there are no rows, or when names were made
-                to collide.
+            seed, count, pages: `pages` yields the pages in order, many at a time. The
+            count is 0 when there are no rows, or when names were made to collide.
         """
-        cdef int64_t pages = (self.count + PAGE_NAMES - 1) // PAGE_NAMES
-        cdef uint64_t seed
-        cdef int growth
-        for growth in range(GROWTHS):
-            for seed in range(<uint64_t> SEEDS):
-                filled = self.fill(seed, pages << growth, same_name)
-                if filled is not None:
-                    return seed, filled
-        return 0, b""
+        return self.lookup_of(self.names, repeated, page_names)
 
-    def compare_files(self, same_file not None):
-        """Ask same_file(row, other) of rows whose names have normal forms of one hash.
+    def extended_lookup(
+        self, int64_t pages, int64_t first_new, read_pages not None, name_at not None,
+        repeated=None,
+    ):
+        """Put the names from a row on into the pages of a lookup that has seed 0.
+
+        Args:
+            pages: Number of its pages.
+            first_new: The first row whose name is not in them.
+            read_pages: read_pages(first, last) returns some of them.
+            name_at: Returns the name in a row before `first_new`, as bytes.
+            repeated: See lookup.
+
+        Yields:
+            The pages in order, many at a time.
+
+        Raises:
+            ChecksumError: a page is damaged.
+            LookupFullError: a page has no room.
+        """
+        cdef PartHashes part
+        cdef int64_t first = 0, have = 0, last, following
+        cdef int number
+        cdef bytearray waiting = bytearray()
+        self.names.spill_recent(self.open_file)
+        for number in range(<int> SPILL_PARTS):
+            # a page may belong to two parts, or to several if there are few pages
+            following = (number + 1) * pages // SPILL_PARTS
+            last = ((number + 1) * pages + SPILL_PARTS - 1) // SPILL_PARTS
+            if last > have:
+                waiting += read_pages(have, last)
+                have = last
+            part = PartHashes.of_spill(self.names, number, pages)
+            part.extend(
+                waiting, first, first_new, name_at, repeated, self.secret, self.crc32c
+            )
+            yield waiting[:(following - first) * PAGE_BYTES]
+            del waiting[:(following - first) * PAGE_BYTES]
+            first = following
+
+    def compare_files(self, repeated not None):
+        """Call repeated(row, other) for rows whose names have one normal form.
 
         If all names are in normal form, `lookup` has compared them.
         """
-        if self.files == NULL:
-            return
-        self.hashes, self.files = self.files, self.hashes
-        try:
-            self.lookup(same_file)
-        finally:
-            self.hashes, self.files = self.files, self.hashes
+        if self.files is not None:
+            for _ in self.lookup_of(self.files, repeated, PAGE_NAMES)[2]:
+                pass
 
-    cdef bytearray fill(self, uint64_t seed, int64_t pages, same_name):
-        """Fill pages under a seed; None when one overflows."""
-        cdef bytearray filled = bytearray(b"\xff") * (pages * PAGE_BYTES)
-        cdef unsigned char[::1] view = filled
-        cdef int64_t row = 0, done, i
-        cdef uint32_t other
-        while row < self.count:
-            with nogil:
-                done = self.fill_until_equal(&view[0], seed, pages, &row, &other)
-            if done < 0:
-                return None
-            if done == 0:
-                break
-            if same_name(other, row):  # the last one wins
-                self.replace_row(&view[0], seed, pages, other, <uint32_t> row)
-            elif not self.insert(&view[0], seed, pages, row):
-                return None
-            row += 1
-        for i in range(pages):
-            memset(&view[i * PAGE_BYTES], 0, 64)
-            seal_page(&view[i * PAGE_BYTES], i, self.crc32c)
-        return filled
+    cdef tuple lookup_of(self, NameHashes names, repeated, int64_t page_names):
+        cdef int64_t count = names.count - (0 if names.is_spilled else names.first)
+        cdef int64_t pages = (count + page_names - 1) // page_names
+        cdef uint64_t seed
+        cdef int growth
+        if names.is_spilled:
+            return self.spilled_lookup(
+                names, repeated, min(page_names, <int64_t> SPILLED_PAGE_NAMES)
+            )
+        for growth in range(GROWTHS):
+            for seed in range(<uint64_t> SEEDS):
+                part = PartHashes.of_memory(names, seed, pages << growth)
+                filled = part.fill(repeated, self.crc32c)
+                if filled is not None:
+                    return seed, pages << growth, [filled]
+        return 0, 0, []
 
-    cdef int64_t fill_until_equal(
-        self, unsigned char* view, uint64_t seed, int64_t pages, int64_t* row,
-        uint32_t* other,
-    ) noexcept nogil:
-        """Insert rows until one has the whole hash of another.
+    cdef tuple spilled_lookup(self, NameHashes names, repeated, int64_t page_names):
+        cdef int64_t names_of_each = page_names * SPILL_PARTS
+        cdef int64_t least = (names.count + names_of_each - 1) // names_of_each
+        cdef int64_t pages
+        cdef int growth
+        names.spill_recent(self.open_file)
+        for growth in range(GROWTHS):
+            # by an eighth: a page that overflows by chance needs no more room
+            pages = (least + (least * growth + 7) // 8) * SPILL_PARTS
+            # before the first page is written: a sink that is a stream can't go back
+            if self.spilled_fit(names, pages):
+                return 0, pages, self.spilled_pages(names, pages, repeated)
+        return 0, 0, []
 
-        1 then; 0 at the end; -1 when a page overflows.
-        """
-        cdef uint64_t hashed
-        cdef unsigned char* page
-        cdef int64_t probe
-        cdef slot found
-        while row[0] < self.count:
-            hashed = seeded(self.hashes[row[0]], seed)
-            page = view + page_of(hashed, pages) * PAGE_BYTES
-            for probe in range(LINES * LINE_SLOTS):
-                slot_at(page, hashed, probe, &found)
-                if found.row == FREE_ROW:
-                    put_slot(page, hashed, probe, <uint32_t> row[0])
-                    break
-                if (
-                    found.print == print_of(hashed)
-                    and self.hashes[found.row] == self.hashes[row[0]]
-                ):
-                    other[0] = found.row
-                    return 1
-            else:
-                return -1
-            row[0] += 1
-        return 0
+    cdef bint spilled_fit(self, NameHashes names, int64_t pages) except -1:
+        """Return whether no page overflows."""
+        cdef PartHashes part
+        cdef int number
+        for number in range(<int> SPILL_PARTS):
+            part = PartHashes.of_spill(names, number, pages)
+            if not part.has_room() and part.fill(None, self.crc32c) is None:
+                return False
+        return True
 
-    cdef bint insert(
-        self, unsigned char* view, uint64_t seed, int64_t pages, int64_t row
-    ) noexcept nogil:
-        cdef uint64_t hashed = seeded(self.hashes[row], seed)
-        cdef unsigned char* page = view + page_of(hashed, pages) * PAGE_BYTES
-        cdef int64_t probe
-        cdef slot found
-        for probe in range(LINES * LINE_SLOTS):
-            slot_at(page, hashed, probe, &found)
-            if found.row == FREE_ROW:
-                put_slot(page, hashed, probe, <uint32_t> row)
-                return True
-        return False
-
-    cdef void replace_row(
-        self, unsigned char* view, uint64_t seed, int64_t pages, uint32_t other,
-        uint32_t row,
-    ) noexcept nogil:
-        cdef uint64_t hashed = seeded(self.hashes[row], seed)
-        cdef unsigned char* page = view + page_of(hashed, pages) * PAGE_BYTES
-        cdef int64_t probe
-        cdef slot found
-        for probe in range(LINES * LINE_SLOTS):
-            slot_at(page, hashed, probe, &found)
-            if found.row == other:
-                put_slot(page, hashed, probe, row)
-                return
+    def spilled_pages(self, NameHashes names, int64_t pages, repeated):
+        """Yield the pages of each part."""
+        cdef PartHashes part
+        cdef int number
+        for number in range(<int> SPILL_PARTS):
+            part = PartHashes.of_spill(names, number, pages)
+            yield part.fill(repeated, self.crc32c)
 
 
 cdef inline bint is_less(

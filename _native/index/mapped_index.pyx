@@ -6,7 +6,15 @@ The shell around region.pxd.
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport strerror
-from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
+from posix.mman cimport (
+    MADV_DONTNEED,
+    MAP_FAILED,
+    MAP_SHARED,
+    PROT_READ,
+    madvise,
+    mmap,
+    munmap,
+)
 from posix.unistd cimport _SC_PAGESIZE, SEEK_END, lseek, sysconf
 
 from common.crc32c cimport find_crc32c
@@ -235,6 +243,14 @@ cdef class MappedIndex:
 
     def __len__(self):
         return self.region.row_count
+
+    def forget_pages(self):
+        """Let the system take the pages that were read out of this process's memory.
+
+        They stay in the page cache, and reads may go on meanwhile.
+        """
+        # the pages are those of a file, so nothing gets lost
+        madvise(self.map, self.map_bytes, MADV_DONTNEED)
 
     cdef int refuse_cut_file(self) except -1:
         """Raise BlobChangedError if the mapped file was cut."""

@@ -71,7 +71,7 @@ class BlobpackGroup(CommandGroup):
         """
         # a shell asks for completions: see click's documentation of this variable
         if COMPLETE in os.environ:
-            from blobpack.cli.shells import register
+            from blobpack.cli.completion.shells import register
 
             register()
         run = partial(super().main, *arguments, standalone_mode=False, **more)

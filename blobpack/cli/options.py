@@ -50,7 +50,8 @@ def index_option(command: F) -> F:
         # An index need not lie beside its blob: for a blob behind HTTP, it may be on this disk.
         type=PathOrUrl(dir_okay=False),
         metavar="FILE",
-        help="Read the members from this index or offsets file.  [default: the index inside BLOB or beside it]",
+        help="Read the members from this index or offsets file, or from the index of another program.  [default: the index "
+        "inside BLOB or beside it]",
     )(command)
 
 

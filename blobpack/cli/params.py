@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from blobpack.cli.completion import complete_location
+from blobpack.cli.completion.names import complete_location
 from blobpack.errors import BlobpackError
 from blobpack.model import BYTES_MAX
 from blobpack.stores.arguments import location_of
@@ -99,12 +99,16 @@ class PathOrS3(Completed, click.Path):
             location = Location.parse(value, prefix=self._prefix)
         except ValueError as exc:
             self.fail(str(exc), param, ctx)
-        if not (location.is_local or location.is_s3):
-            self.fail(f"{location} is neither a local path nor an s3:// URL", param, ctx)
-        if location.is_s3 and location.key.endswith("/") and not self.dir_okay:
+        if not (location.is_local or location.has_key):
+            self.fail(
+                f"{location} is neither a local path nor a URL that can be written to, such as s3://bucket/key",
+                param,
+                ctx,
+            )
+        if location.has_key and location.key.endswith("/") and not self.dir_okay:
             self.fail(f"{location} is a prefix: add the name of an object", param, ctx)
         # Whether an object exists is found by the library's first request for it. To ask here, too, would cost one more.
-        if not location.is_s3:
+        if not location.has_key:
             super().convert(location.text, param, ctx)
         return location
 
@@ -132,6 +136,18 @@ class LocalPath(click.Path):
         # click.Path accepts a URL as a path, and writing there would make a folder named `s3:`
         location = _local(self, value, param, ctx)
         return str(super().convert(location.path, param, ctx))
+
+
+class LocalList(click.Path):
+    """A path, like click.Path, of a list of URLs; the options for accounts and servers hold for these URLs."""
+
+    def convert(  # type: ignore[override]
+        self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Location:
+        """Return the location of a path; a URL is wrong usage."""
+        location = _local(self, value, param, ctx)
+        super().convert(location.path, param, ctx)
+        return location
 
 
 class LocalFile(click.File):

@@ -6,18 +6,16 @@ line, its decorator.
 
 from __future__ import annotations
 
-import re
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
+from blobpack.cli.access import NAMES, SOURCE_NAMES, access_in, source_access_in
 from blobpack.cli.params import LocalPath, TwoParts
 from blobpack.model import Checksum, Encryption
 from blobpack.stores.access.remote import NO_ACCESS, Access
-from blobpack.stores.access.s3_options import S3Options
 from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
@@ -89,6 +87,33 @@ WEB = (
         help="Send the token in this file to the http(s):// server of BLOB.",
     ),
 )
+SOURCE = (
+    click.option(
+        "--source-anonymous",
+        is_flag=True,
+        help="Send requests for the sources without a signature.",
+    ),
+    click.option(
+        "--source-profile", metavar="NAME", help="Profile of the account that reads the sources."
+    ),
+    click.option(
+        "--source-endpoint-url",
+        metavar="URL",
+        help="URL of the S3 server of the sources. If no --source option is given, the sources are reached as the target is.",
+    ),
+    click.option("--source-region", metavar="NAME", help="Region of the sources."),
+    click.option(
+        "--source-requester-pays",
+        is_flag=True,
+        help="Agree to pay for requests to the buckets of the sources.",
+    ),
+    click.option(
+        "--source-sse-c-key",
+        type=LocalPath(exists=True, dir_okay=False),
+        metavar="FILE",
+        help="Decrypt the sources with the key in this file (SSE-C).",
+    ),
+)
 UPLOAD = (
     click.option(
         "--content-type",
@@ -148,15 +173,30 @@ def upload_options(command: F) -> F:
     return _with(ACCOUNT + WEB + UPLOAD, command)
 
 
-def _with(options: tuple[Callable[[F], F], ...], command: F) -> F:
+def copy_options(target: str) -> Callable[[F], F]:
+    """Return a decorator that adds upload_options, and those for sources that another account or server has.
+
+    Args:
+        target: Name of the parameter that the command writes to. All other locations are sources.
+    """
+
+    def decorate(command: F) -> F:
+        return _with(ACCOUNT + SOURCE + WEB + UPLOAD, command, target)
+
+    return decorate
+
+
+def _with(options: tuple[Callable[[F], F], ...], command: F, target: str | None = None) -> F:
     @wraps(command)
     def run(*arguments: Any, **params: Any) -> Any:
         access = access_in(params)
-        for name in NAMES:
-            params.pop(name, None)
-        if access is not NO_ACCESS:
-            params = {name: _reached_by(access, value) for name, value in params.items()}
-        return command(*arguments, **params)
+        source_access = source_access_in(params)
+        given = {
+            name: _reached_by(access if name == target else source_access, value)
+            for name, value in params.items()
+            if name not in NAMES and name not in SOURCE_NAMES
+        }
+        return command(*arguments, **given)
 
     decorated: Any = run
     # reversed, because click shows the option that was applied last at the top
@@ -166,43 +206,12 @@ def _with(options: tuple[Callable[[F], F], ...], command: F) -> F:
     return result
 
 
-def access_in(params: dict[str, Any]) -> Access:
-    """Return what the options of a command line say about accounts and servers.
-
-    Raises:
-        click.UsageError: two options contradict each other, or a value is wrong.
-    """
-    given = {name: params[name] for name in NAMES if params.get(name)}
-    if not given:
-        return NO_ACCESS
-    for name in ("metadata", "tags", "headers"):
-        given[name] = dict(given.get(name, ()))
-    headers = {header: value.strip() for header, value in given.pop("headers").items()}
-    token = given.pop("bearer_token", None)
-    try:
-        return Access.of(
-            "command",
-            {
-                "s3": S3Options(**given),
-                "headers": headers,
-                "bearer_token": Path(token) if token else None,
-            },
-        )
-    except ValueError as exc:
-        options = re.sub("|".join(NAMES), lambda found: f"--{found[0].replace('_', '-')}", str(exc))
-        raise click.UsageError(options) from exc
-
-
 def _reached_by(access: Access, value: Any) -> Any:
     """Return a value whose locations, if it has any, are reached by the options."""
+    if access is NO_ACCESS:
+        return value
     if isinstance(value, Location):
         return replace(value, access=access)
     if isinstance(value, tuple):
         return tuple(_reached_by(access, each) for each in value)
     return value
-
-
-# the longest first: "sse" stands in others
-NAMES = sorted(
-    ("headers", "bearer_token", *(each.name for each in fields(S3Options))), key=len, reverse=True
-)

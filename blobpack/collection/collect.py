@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Unpack
+from functools import partial
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from blobpack.argument_order import is_new_file, is_there, recognise_swap
+from blobpack.collection.held import held_collection, opened_collection, replacing_collection
 from blobpack.indexfile.open import COLLECTION
 from blobpack.model import (
     Duplicates,
@@ -17,8 +19,9 @@ from blobpack.model import (
     check_several,
 )
 from blobpack.opening.join import CollectionWriter
-from blobpack.opening.kind import COLLECTION_NAME, collection_location, kind_of
+from blobpack.opening.kind import COLLECTION_NAME, collection_location, kind_of, object_exists
 from blobpack.opening.list_blobs import list_blobs
+from blobpack.opening.locations import name_from
 from blobpack.progress import counting
 from blobpack.quoting import one_line
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
@@ -30,11 +33,20 @@ from blobpack.tar.behind import warn_of_left_out
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from blobpack.opening.join import Collected
     from blobpack.opening.kind import SourceKind
     from blobpack.progress import ProgressCallback
     from blobpack.stores.location import Location
+
+
+class _WriterOptions(TypedDict):
+    """What is said of each blob; see collect."""
+
+    duplicates: Duplicates
+    scan: bool
+    concatenated: bool
 
 
 @recognise_swap(blobs=is_there, target=is_new_file)
@@ -44,6 +56,7 @@ def collect(
     target: str | os.PathLike[str] | None = None,
     *,
     duplicates: Duplicates = "refuse",
+    add: bool = False,
     scan: bool = False,
     concatenated: bool = False,
     force: bool = False,
@@ -55,14 +68,17 @@ def collect(
     The collection appears whole or not at all, and replaces an existing one. Blobs below its folder are recorded
     relative to that folder, so the folder can be moved with everything in it; other blobs are recorded by their
     absolute path or URL, and open_collection reads them only from places that its caller allows. If blobs are added
-    later, make the collection again.
+    later, collect with `add`, or make the collection again.
 
     Args:
         blobs: A folder, or a prefix that ends with "/", of which all .tar, .tar.zst and .tzst files are collected; a
             glob, in which `*` stays within a folder and `**` does not; or several blobs, in this order.
-        target: Path or s3:// URL of the collection; None for `collection.idx` in the folder of the blobs.
+        target: Path, or s3://, gs:// or az:// URL, of the collection; None for `collection.idx` in the folder of the blobs.
         duplicates: What to do if two blobs have a member of one name: "refuse", or let the member of the "last" blob be
             found. With "refuse", "a.jpg" and "./a.jpg" count as one name, because both are extracted to one file.
+        add: Keep what the collection at the target has, and add the blobs that are not in it yet. The blobs in it are
+            not looked at, so make the collection again if one of them was changed or removed. If there is no
+            collection, all blobs are collected.
         scan: Scan blobs that have no index, instead of raising an error.
         concatenated: Ignore the indexes of the blobs, and scan each one, also behind end-of-archive markers, for tars that
             were joined by cat. The collection then has no facts.
@@ -74,6 +90,7 @@ def collect(
         A report of what was collected.
 
     Raises:
+        BlobChangedError: with `add`, another process replaced the collection meanwhile.
         BlobNotFoundError: there are no blobs.
         DuplicateNameError: two blobs have a member of one name; the message names both blobs.
         StaleIndexError: an index does not fit its blob as it is now.
@@ -82,9 +99,10 @@ def collect(
         FormatError: a blob or its index is damaged.
         TypeError: an argument has a wrong type.
         ValueError: an argument is not one of its choices; several blobs are given without a target; or the target is
-            neither a local path nor an s3:// URL, or its suffix promises another format.
+            neither a local path nor a URL that can be written to, or its suffix promises another format.
     """
     check_choice("duplicates", duplicates, Duplicates)
+    check_flag("add", add)
     check_flag("scan", scan)
     check_flag("concatenated", concatenated)
     check_flag("force", force)
@@ -96,18 +114,64 @@ def collect(
     check_suffix("target", location, COLLECTION, force=force)
     # before the blobs are read, which may take minutes
     check_replaceable(location, COLLECTION, force=force)
-    writer = CollectionWriter(
-        found,
-        location.folder,
+    make_writer = partial(
+        _make_writer,
+        location,
         duplicates=duplicates,
         scan=scan,
         concatenated=concatenated,
-        progress=counting(progress, total=len(found)),
+        progress=progress,
     )
-    collection_bytes = _write_collection(writer, location)
+    if add and _exists(location):
+        writer, collection_bytes = _add(location, found, make_writer)
+    else:
+        writer = make_writer(found, None)
+        collection_bytes = _write_collection(writer, location)
     for url, report in writer.reports.items():
         warn_of_left_out(url, report)
     return _report(writer, location, collection_bytes, time.perf_counter() - began)
+
+
+def _make_writer(
+    location: Location,
+    blobs: list[Location],
+    before: Collected | None,
+    *,
+    progress: ProgressCallback | None,
+    **options: Unpack[_WriterOptions],
+) -> CollectionWriter:
+    return CollectionWriter(
+        blobs,
+        location.folder,
+        progress=counting(progress, total=len(blobs) + len(before.shards if before else ())),
+        before=before,
+        **options,
+    )
+
+
+def _exists(location: Location) -> bool:
+    return os.path.lexists(location.path) if location.is_local else object_exists(location)
+
+
+def _add(
+    location: Location,
+    blobs: list[Location],
+    make_writer: Callable[[list[Location], Collected], CollectionWriter],
+) -> tuple[CollectionWriter, int]:
+    """Replace a collection by one that has more blobs, too; return its writer and its size in bytes."""
+    with (
+        held_collection(location, location) as check_held,
+        opened_collection(location, location) as (before, store),
+    ):
+        known = {shard.name for shard in before.shards}
+        new = [blob for blob in blobs if name_from(location.folder, blob) not in known]
+        writer = make_writer(new, before)
+        if not new:
+            writer.shards = before.shards
+            return writer, store.size
+        with replacing_collection(location, store.version, check_held) as file:
+            writer.write(FileSink(file))
+            return writer, file.tell()
 
 
 def _resolve(

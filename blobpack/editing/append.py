@@ -2,7 +2,7 @@
 
 Strategy: a local blob grows in place, in the steps that append_local.py describes. An object in S3
 can't be changed, so a new object replaces it. S3 itself copies the old bytes into the new object;
-append_s3.py describes that. A collection gets another blob; append_shard.py describes that.
+append_object.py describes that. A collection gets another blob; append_shard.py describes that.
 """
 
 from __future__ import annotations
@@ -13,12 +13,17 @@ from typing import TYPE_CHECKING, Unpack
 
 from blobpack.argument_order import recognise_swap
 from blobpack.editing.append_local import append_in_place
-from blobpack.editing.append_s3 import append_in_s3
+from blobpack.editing.append_object import append_to_object
 from blobpack.editing.append_shard import append_to_collection, collection_at
 from blobpack.editing.new_members import NewMembers
 from blobpack.model import Duplicates, Property, Stale, check_choice, check_choices
 from blobpack.packing.files import Skipped
-from blobpack.packing.options import PackOptions, access_of, complete_options, with_pack_options
+from blobpack.packing.options import (
+    PackOptions,
+    complete_options,
+    target_access_of,
+    with_pack_options,
+)
 from blobpack.packing.pack import describe_skipped
 from blobpack.packing.sources import check_packable, is_packable
 from blobpack.quoting import one_line
@@ -64,7 +69,7 @@ def append(
     appends at the same time, at most one succeeds.
 
     Args:
-        blob: The path of the blob, or an s3:// URL. Or a collection: its file, or the folder or prefix that holds its
+        blob: The path of the blob, or its s3://, gs:// or az:// URL. Or a collection: its file, or the folder or prefix that holds its
             `collection.idx`.
         source: Folders, prefixes in S3, files or payloads, named as pack names them.
         duplicates: What to do if the blob or collection already has a member of that name. "refuse": raise
@@ -90,19 +95,21 @@ def append(
         StorageError: another append is at work on the blob or collection, the blob is compressed, another program
             has written data behind its end, or it can't be written; or a property of the object can't be read or set.
         TypeError: an argument has a wrong type, or an option does not exist.
-        ValueError: a choice does not exist, a number is out of range, the blob is neither local nor in S3, `drop` is given
+        ValueError: a choice does not exist, a number is out of range, the blob can't be written to, `drop` is given
             for a local blob, or `drop` or "rescan" for a collection.
     """
     began = time.perf_counter()
     complete = complete_options("append", options)
-    location = output_folder("blob", blob, access_of(complete))
+    location = output_folder("blob", blob, target_access_of(complete))
     check_packable(source, complete)
     check_choice("duplicates", duplicates, Duplicates)
     check_choice("stale", stale, Stale)
     dropped = check_choices("drop", drop, Property)
-    if dropped and location.is_local:
+    if dropped and not location.is_s3:
         raise ValueError(
             "drop is for a blob in S3: an append to a local blob changes the file in place, so it keeps its properties"
+            if location.is_local
+            else f"drop is for a blob in S3, and {location.text!r} is elsewhere"
         )
     new = NewMembers(source, complete, Skipped(complete["on_skipped"]), duplicates, stale)
     result = _append_there(location, new, dropped)
@@ -134,7 +141,7 @@ def _append_there(
     if collection is None:
         if location.is_local:
             return append_in_place(location, new)
-        return append_in_s3(location, new, dropped)
+        return append_to_object(location, new, dropped)
     if dropped or new.stale != "refuse":
         name = "drop" if dropped else "stale"
         raise ValueError(f"{name} is for a single blob, and {location.text!r} is a collection")

@@ -1,44 +1,39 @@
 """Append members to a collection: they are packed into a new blob beside the others.
 
 Strategy: the new blob is written first, and then the collection's file is replaced by one that has it, too. If the
-process is killed between the two, the collection is the old one, and the new blob lies beside it unused. The rows of
-the old members are copied from the collection's file, so no other blob is opened.
+process is killed between the two, the collection is the old one, and the new blob lies beside it unused. The old
+members are copied from the collection's file, so no other blob is opened.
 
-Of two appends at the same time, at most one succeeds. Local ones lock the collection's file. In S3, the new file replaces
-only the version that was read (If-Match), and a new blob replaces nothing (If-None-Match).
+Of two appends at the same time, at most one succeeds; see collection/held.py. In S3, a new blob replaces nothing
+(If-None-Match).
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
-import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-from blobpack.editing.local_copy import local_copy
+from blobpack.collection.held import held_collection, opened_collection, replacing_collection
 from blobpack.editing.new_members import AppendResult, NewMembers, NothingAdded
 from blobpack.errors import BlobChangedError, BlobNotFoundError, BlobpackError, StorageError
 from blobpack.index.index import Index
-from blobpack.indexfile.open import open_stored, open_table
-from blobpack.opening.collection import no_collection, open_collection
+from blobpack.indexfile.open import open_table
+from blobpack.opening.collection import open_collection
 from blobpack.opening.join import Collected, CollectionWriter
-from blobpack.opening.kind import collection_location, exists_in_s3, kind_of
+from blobpack.opening.kind import collection_location, kind_of, object_exists
 from blobpack.opening.locations import name_from
 from blobpack.packing.members import write_members
 from blobpack.packing.shards import SHARD_NAME
 from blobpack.packing.sources import expected_bytes
+from blobpack.stores.access.objects import delete_object
 from blobpack.stores.location import Location
 from blobpack.stores.output import (
-    UPLOAD_READ_BYTES,
-    replacing,
-    resolve_target,
     translate_write_errors,
 )
 from blobpack.stores.sink import FileSink
-from blobpack.writing.blob_file import locked
 from blobpack.writing.new_blob import new_blob
 
 if TYPE_CHECKING:
@@ -68,7 +63,10 @@ def append_to_collection(given: Location, location: Location, new: NewMembers) -
     Raises:
         BlobpackError: as described for append.
     """
-    with _held(given, location) as check_held, _opened(given, location) as (before, version):
+    with (
+        held_collection(given, location) as check_held,
+        opened_collection(given, location) as (before, store),
+    ):
         found = new.find()
         # before check_names, which may turn objects of known sizes into a generator of payloads without sizes
         new_bytes = expected_bytes(found)
@@ -82,7 +80,7 @@ def append_to_collection(given: Location, location: Location, new: NewMembers) -
             raise _other_append(location, exc) from exc
         else:
             with _removed_after_error(shard, location):
-                _write_collection(location, before, shard, version, check_held)
+                _write_collection(location, before, shard, store.version, check_held)
     return AppendResult(
         place="embed",
         added=added,
@@ -92,54 +90,6 @@ def append_to_collection(given: Location, location: Location, new: NewMembers) -
         shard=shard.text if added else None,
         blobs=len(before.shards) + bool(added),
     )
-
-
-@contextmanager
-def _held(given: Location, location: Location) -> Iterator[Callable[[], None] | None]:
-    """Lock a local collection against other appends, for a block.
-
-    Returns:
-        A function that checks that the file is still in place; None for a collection in S3.
-
-    Raises:
-        BlobNotFoundError: there is no collection.
-        StorageError: another append is at work on it.
-    """
-    if not location.is_local:
-        yield None
-        return
-    path = resolve_target(location)
-    if not path.exists():
-        raise no_collection(given, location)
-    with locked(path, location.text) as file:
-
-        def check_in_place() -> None:
-            # `collect` takes no lock: it replaces whatever is there
-            if not file.is_in_place():
-                raise BlobChangedError(f"{location} was replaced meanwhile")
-
-        yield check_in_place
-
-
-@contextmanager
-def _opened(given: Location, location: Location) -> Iterator[tuple[Collected, str]]:
-    """Open a collection for a block; return its members and blobs, and the version of its file."""
-    try:
-        store, stored, shards = open_table(location, None)
-    except BlobNotFoundError as exc:
-        raise no_collection(given, location) from exc
-    try:
-        with ExitStack() as stack:
-            if stored.is_remote:
-                # All of it is written again, and a look-up in a remote index would cost a request. In memory, three million
-                # members took 400 MB.
-                copy = stack.enter_context(local_copy(store))
-                index = Index._from_stored(open_stored(copy, 0, stored.footer))
-            else:
-                index = Index._from_stored(stored)
-            yield Collected(index, [shards[number] for number in range(len(shards))]), store.version
-    finally:
-        stored.close()
 
 
 def _next_shard(collection: Location, shards: list[Shard]) -> Location:
@@ -161,7 +111,7 @@ def _beside(collection: Location, name: str) -> Location:
 
 
 def _exists(blob: Location) -> bool:
-    return os.path.lexists(blob.path) if blob.is_local else exists_in_s3(blob)
+    return os.path.lexists(blob.path) if blob.is_local else object_exists(blob)
 
 
 def _write_shard(
@@ -196,27 +146,8 @@ def _write_collection(
     writer = CollectionWriter(
         [shard], location.folder, duplicates="last", scan=False, before=before
     )
-    with _replacing(location, version, check_held) as file:
+    with replacing_collection(location, version, check_held) as file:
         writer.write(FileSink(file))
-
-
-@contextmanager
-def _replacing(
-    location: Location, version: str, check_held: Callable[[], None] | None
-) -> Iterator[BinaryIO]:
-    """Open a new file, which replaces the file of a collection when the block ends, if that is still the same file."""
-    if location.is_local:
-        with replacing(location, ready=check_held) as file:
-            yield file
-        return
-    from blobpack.stores.s3.upload import uploading
-
-    with uploading(location, replaces=version) as upload, tempfile.TemporaryFile() as file:
-        # at once: the later of two appends fails here
-        upload.claim()
-        yield file
-        file.seek(0)
-        shutil.copyfileobj(file, upload, UPLOAD_READ_BYTES)
 
 
 @contextmanager
@@ -261,9 +192,7 @@ def _remove(shard: Location, exc: BaseException) -> None:
             with translate_write_errors(shard):
                 Path(shard.path).unlink(missing_ok=True)
             return
-        from blobpack.stores.s3.bucket import Bucket
-
-        Bucket.at(shard).ask("delete_object", what="delete", Key=shard.key)
+        delete_object(shard)
     except StorageError as failed:
         exc.add_note(f"{failed}; the collection does not have {shard}, so it may be deleted")
 

@@ -78,7 +78,7 @@ def combine(
             f"no member to copy, so {location} is not written ({setting('allow_empty', True)} writes an empty blob)"
         )
     offsets = Offsets(sum(map(len, chosen)))
-    expected_bytes = sum(map(_most_bytes, chosen)) if location.is_s3 else None
+    expected_bytes = sum(map(_most_bytes, chosen)) if location.has_key else None
     with (
         replacing_unseen(exists),
         new_blob(location, expected_bytes=expected_bytes, new=exists is None) as out,

@@ -21,7 +21,7 @@ from blobpack.opening.list_blobs import list_blobs
 from blobpack.opening.open import is_blob, opened, source_of
 from blobpack.opening.open_blob import open_blob
 from blobpack.opening.reader import Reader
-from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
+from blobpack.stores.access.remote import Access, CopyOptions, accesses_of, with_copy_options
 from blobpack.stores.arguments import is_place, output_location
 from blobpack.stores.location import Location
 from blobpack.stores.replace import check_suffix
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 @recognise_swap(sources=is_several, target=is_place)
-@with_remote_options
+@with_copy_options
 def merge(
     sources: Iterable[Reader | str | os.PathLike[str]],
     target: str | os.PathLike[str],
@@ -52,7 +52,7 @@ def merge(
     allow_empty: bool = False,
     force: bool = False,
     progress: ProgressCallback | None = None,
-    **remote: Unpack[RemoteOptions],
+    **remote: Unpack[CopyOptions],
 ) -> CombineReport:
     """Copy the members of several blobs into one new blob, in the order of the sources.
 
@@ -61,7 +61,7 @@ def merge(
     Args:
         sources: Open blobs and collections; and paths and URLs of blobs, collections, and folders, prefixes and globs
             of blobs.
-        target: The blob to write: a path or an s3:// URL.
+        target: The blob to write: a path, or an s3://, gs:// or az:// URL.
         duplicates: What to do with members of the same name: "refuse" them, or keep only the "last" one. "a.jpg"
             and "./a.jpg" count as one name, because both are extracted to one file.
         concatenated: Ignore the indexes of the sources, and scan each blob, also behind end-of-archive markers, for tars
@@ -71,7 +71,7 @@ def merge(
         allow_empty: Make a blob without members if the sources have none. Otherwise that is an error.
         force: Replace a file that is not a tar, and allow a suffix of another format, such as .zip.
         progress: Called from time to time with the Progress in members, and in bytes of the new blob.
-        remote: How remote blobs are reached: see RemoteOptions.
+        remote: How remote blobs are reached: see CopyOptions.
 
     Returns:
         What was copied, and the index.
@@ -89,12 +89,12 @@ def merge(
         ValueError: a choice does not exist, the target can't be written to or is compressed, its suffix promises
             another format, or a source can't be scanned as joined tars.
     """
-    access = Access.of("merge", remote)
+    source_access, access = accesses_of("merge", remote)
     location = _check_arguments(target, access, index, allow_empty, force, progress)
     check_choice("duplicates", duplicates, Duplicates)
     check_several("sources", sources, "blobs, paths or URLs")
     # a list, because a generator could be read only once, and a wrong element must be found before a blob is opened
-    found = [source_of("sources", source, access) for source in sources]
+    found = [source_of("sources", source, source_access) for source in sources]
     check_flag("concatenated", concatenated)
     if concatenated:
         found = [_check_scannable(source) for source in found]
@@ -141,7 +141,7 @@ def _readers_of(
 
 @recognise_swap(source=is_blob, target=is_new_file)
 @recognise_swap(target=is_place, members=is_several)
-@with_remote_options
+@with_copy_options
 def subset(
     source: Reader | str | os.PathLike[str],
     target: str | os.PathLike[str],
@@ -151,7 +151,7 @@ def subset(
     allow_empty: bool = False,
     force: bool = False,
     progress: ProgressCallback | None = None,
-    **remote: Unpack[RemoteOptions],
+    **remote: Unpack[CopyOptions],
 ) -> CombineReport:
     """Copy some members of a blob, or of many blobs, into a new blob, in the order given.
 
@@ -159,13 +159,13 @@ def subset(
 
     Args:
         source: An open blob or collection; or the path or URL of one, or of a folder, prefix or glob of blobs.
-        target: The blob to write: a path or an s3:// URL.
+        target: The blob to write: a path, or an s3://, gs:// or az:// URL.
         members: A selection of the source's index; or names, members or rows.
         index: Where the index of the new blob goes; see merge.
         allow_empty: Make a blob without members if none is given. Otherwise that is an error.
         force: Replace a file that is not a tar, and allow a suffix of another format; see merge.
         progress: Called from time to time with the Progress in members, and in bytes of the new blob.
-        remote: How remote blobs are reached: see RemoteOptions.
+        remote: How remote blobs are reached: see CopyOptions.
 
     Returns:
         What was copied, and the index.
@@ -176,9 +176,9 @@ def subset(
         TypeError: an argument has a wrong type, such as one name instead of several.
         BlobpackError: as described for merge.
     """
-    access = Access.of("subset", remote)
+    source_access, access = accesses_of("subset", remote)
     location = _check_arguments(target, access, index, allow_empty, force, progress)
-    found = source_of("source", source, access)
+    found = source_of("source", source, source_access)
     check_several("members", members, "names, members or rows")
     with opened(found, duplicates="last") as reader:
         blobs = blobs_of(reader)

@@ -188,7 +188,9 @@ class _TakenNames:
         self._index, self._lookup, self._holder = index, lookup, holder
         # Mostly all names are in normal form. Then the index finds them: a table of its own would take longer to make
         # than a small append. Part by part, because a collection may have more members than memory holds.
-        is_normal = all(
+        stored = index._stored
+        is_known = stored is not None and stored.footer.normal_names
+        is_normal = is_known or all(
             normal_names(part.names, part.name_bounds)[0] is part.names for part in index._parts()
         )
         self._table = None if is_normal else _lookup_of(index)

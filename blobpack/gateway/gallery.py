@@ -23,6 +23,7 @@ from blobpack.errors import StorageError
 from blobpack.indexfile.open import INDEX
 from blobpack.opening.find_index import embedded_index, first_found, sidecar_index
 from blobpack.opening.kind import collection_location, kind_of
+from blobpack.stores.access.objects import put_object
 from blobpack.stores.location import Location
 from blobpack.stores.open import open_store, open_tar
 from blobpack.stores.output import replacing
@@ -137,12 +138,8 @@ def write_gallery(
         with replacing(target) as file:
             file.write(written)
         return WrittenGallery(target, "", shown.url)
-    from blobpack.stores.s3.bucket import ObjectKey
-    from blobpack.stores.s3.upload import put_whole
-
-    place = ObjectKey.at(target)
-    put_whole(place, written, MEDIA_TYPE)
-    return WrittenGallery(target, place.web_url(), shown.url)
+    put_object(target, written, MEDIA_TYPE)
+    return WrittenGallery(target, _web_url(target) if target.is_s3 else "", shown.url)
 
 
 def _file_of(blob: Location) -> Location:
@@ -171,15 +168,21 @@ def _url_from(blob: Location, target: Location) -> str:
     if blob.is_local and target.is_local:
         folder = os.path.dirname(os.path.abspath(target.path))  # noqa: PTH100, PTH120 (keeps links)
         return _quoted(os.path.relpath(blob.path, folder))
-    if blob.is_s3 and target.is_s3 and blob.folder == target.folder:
+    if blob.has_key and target.has_key and blob.folder == target.folder:
         return _quoted(_name_of(blob))
     if blob.is_s3:
-        from blobpack.stores.s3.bucket import ObjectKey
-
-        return ObjectKey.at(blob).web_url()
+        return _web_url(blob)
     if blob.kind == "http":
         return blob.whole
+    if blob.kind == "cloud":
+        raise ValueError(f"a page elsewhere can't read {blob} by this URL: name its https:// URL")
     raise ValueError(f"{blob} is a local file, which a page in S3 can't read: name its URL")
+
+
+def _web_url(place: Location) -> str:
+    from blobpack.stores.s3.bucket import ObjectKey
+
+    return ObjectKey.at(place).web_url()
 
 
 def _quoted(path: str) -> str:

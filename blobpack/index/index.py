@@ -9,10 +9,10 @@ from blobpack.asked_members import row_number
 from blobpack.columns import FACTS, OFFSET_MAX, Columns
 from blobpack.errors import DuplicateNameError
 from blobpack.index.origin import common_identity, common_origin, origin_of
+from blobpack.index.referring import ReferringRows
 from blobpack.index.row_numbers import existing_rows
 from blobpack.index.select import make_conditions
 from blobpack.index.tables.html import html_table
-from blobpack.index.tabular import TabularRows
 from blobpack.indexfile.footer import may_end
 from blobpack.model import Member, ScanReport, check_several, check_whole, shown
 from blobpack.wording import counted
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from blobpack.indexfile.identity import Identity
 
 
-class Index(TabularRows):
+class Index(ReferringRows):
     """The members of a blob, in archive order.
 
     Names need not be unique in a tar. A lookup by name finds the last member with this name,

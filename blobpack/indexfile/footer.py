@@ -47,6 +47,8 @@ PART_ROWS = 64 * BLOCK_ROWS
 HAS_REPORT = 1
 # the footer identifies the archive that the index belongs to
 IS_TIED = 2
+# all names are in normal form, so a new name is compared with them by a lookup
+HAS_NORMAL_NAMES = 4
 # the members belong to several blobs, and a section lists these blobs
 IS_COLLECTION = 1 << 16
 # The upper 16 flags change what the rest means: a reader that does not know one of them would return wrong bytes.
@@ -103,6 +105,7 @@ class Footer:
         report: The report of the scan that found the members; None if there was no scan.
         blobs: Start of the section that lists the blobs of a collection.
         blobs_bytes: Size of that section; 0 if the index belongs to one archive.
+        normal_names: All names are known to be in normal form. False: nobody has looked.
         packed: The footer's bytes as they were read; empty for a footer that is to be written.
     """
 
@@ -122,6 +125,7 @@ class Footer:
     report: ScanReport | None
     blobs: int = 0
     blobs_bytes: int = 0
+    normal_names: bool = False
     packed: bytes = field(default=b"", repr=False, compare=False)
 
     @property
@@ -191,6 +195,7 @@ class Footer:
         flags = (
             HAS_REPORT * (self.report is not None)
             | IS_TIED * (self.identity is not None)
+            | HAS_NORMAL_NAMES * self.normal_names
             | IS_COLLECTION * (self.blobs_bytes > 0)
         )
         packed = FOOTER_FIELDS.pack(
@@ -273,5 +278,6 @@ class Footer:
             ScanReport(*rest[12:21], *rest[25:28]) if flags & HAS_REPORT else None,
             blobs,
             blobs_bytes,
+            bool(flags & HAS_NORMAL_NAMES),
             packed,
         )

@@ -1,19 +1,20 @@
 """Writing an index front to back, in bounded memory.
 
-Strategy: encode the members' blocks as they come, and remember a hash for each name (native, 8 bytes a member). At the
-end, build the lookup, the directory and the guide from the hashes and positions. The caller writes the footer last, so
-that an interrupted write leaves no index.
+Strategy: encode the members' blocks as they come, and remember the hashes of each name (native, 16 bytes a member). The
+hashes of more than 2 million members go to a temporary file, 20 bytes a member. At the end, build the lookup, the
+directory and the guide from the hashes and positions. The caller writes the footer last, so that an interrupted write
+leaves no index.
 """
 
 from __future__ import annotations
 
 import struct
-from array import array
+from itertools import chain
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
-from blobpack._native.fetched_index import decode_blocks
 from blobpack._native.index_writer import IndexBuilder
-from blobpack._native.packed import measure, normal_name, normal_names
+from blobpack._native.packed import measure, normal_names
 from blobpack.checksum import crc32c
 from blobpack.columns import FACTS, Columns
 from blobpack.errors import FormatError
@@ -21,32 +22,30 @@ from blobpack.indexfile.footer import (
     BLOCK_ROWS,
     FOOTER_BYTES,
     INDEX_MAGIC,
-    INDEX_PAGE_BYTES,
     PART_ROWS,
     REGION_HEADER,
     VERSION,
     Footer,
-    facts_to_bits,
 )
-from blobpack.indexfile.pages import DIRECTORY_PAGE_POSITIONS
-from blobpack.recently_used import RecentlyUsed
+from blobpack.indexfile.written_names import WrittenNames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from blobpack.indexfile.extend import Base
     from blobpack.indexfile.identity import Identity
     from blobpack.model import ScanReport
-    from blobpack.stores.sink import LocalSink, Sink
+    from blobpack.stores.sink import Sink
 
 # A reader fetches the whole guide at its first lookup, to save a request for a page of the lookup. At 50 MB/s, 256 KiB
 # take 5 ms; a request to S3 takes about 30 ms.
 GUIDE_BYTES_MAX = 1 << 18
+# of the lookup, on average: a page has 504 slots
+PAGE_NAMES = 400
 # of one block, which is encoded in memory: 64 KiB for each name, sixteen times as long as the paths of Linux
 BLOCK_NAME_BYTES_MAX = 64 << 20
 # the footer's field has 64 bits, and the sizes of members that overlap can add up to more
 PAYLOAD_BYTES_MAX = (1 << 64) - 1
-# blocks that are kept to compare names, 1,024 members each
-READ_BACK_BLOCKS_MAX = 256
 
 
 def write_sections(
@@ -59,38 +58,57 @@ def write_sections(
     bytes_min: int = 0,
     blobs: Callable[[], bytes] | None = None,
     repeated: Callable[[int, int, str, str], object] | None = None,
+    base: Base | None = None,
+    page_names: int = PAGE_NAMES,
 ) -> Footer:
     """Write an index without its footer.
 
     Args:
         sink: The sink to write to, at its position.
         parts: The members, in archive order.
-        name_at: Returns the name in a row of the parts. None: names are read back from the sink, a local file.
+        name_at: Returns the name in a row of the parts, for `repeated`. None: names are read back from the sink, a
+            local file.
         identity: Identity of the archive that the index belongs to; None ties it to no archive.
         report: Report of the scan that found the members.
         bytes_min: Least size of the region, its footer included; zeros fill it up.
         blobs: For a collection, returns the section of its blobs. Called after all parts were read.
         repeated: Called as repeated(row, other, name, other_name) for two rows whose names are equal, or are extracted
             to one file.
+        base: An index whose members come before those of the parts. Its names are reported, if new ones repeat them.
+        page_names: Number of names in a page of the lookup on average. If there are fewer, there is room for more.
 
     Returns:
         The footer, which the caller writes behind the sections.
 
     Raises:
         FormatError: there are more members, or longer names, than the format allows.
+        LookupFullError: the lookup of the base has no room for the new names. Write all members without a base.
         ValueError: the parts do not all have the same facts.
     """
-    sections, members = _Sections(sink), _Members(compares_files=repeated is not None)
+    sections = _Sections(sink)
+    members = _Members(base, is_collection=blobs is not None, compares_files=repeated is not None)
     sections.write(REGION_HEADER.pack(INDEX_MAGIC, VERSION))
+    if base:
+        sections.length += base.copy_blocks(sink.local(), members.builder)
+        parts = chain([base.last_rows()], parts)
     for part in _whole_blocks(parts):
         sections.write(members.encode(part))
-    names = name_at or _WrittenNames(sink.local(), members).name_at
-    seed, pages = members.builder.lookup(_name_comparer(names, str, repeated))
-    members.builder.compare_files(_name_comparer(names, normal_name, repeated))
+    report_names = _reporter(repeated, name_at, sink, members) if repeated else None
+    if base:
+        seed, page_count = 0, base.footer.lookup_pages
+        pages: Iterable[bytearray] = base.extended_lookup(members.builder, report_names)
+    else:
+        seed, page_count, pages = members.builder.lookup(report_names, page_names=page_names)
     # A line of the lookup is 64 bytes, one cache line. An index starts at a multiple of 512 in its file, so the lines
     # are aligned in the mapped file, too.
     sections.write(bytes(-sections.length % 64))
-    lookup = sections.write(pages)
+    lookup = sections.length
+    for some in pages:
+        sections.write(some)
+    if repeated and report_names:
+        members.builder.compare_files(report_names)
+        if members.clash:
+            repeated(*members.clash)
     directory = sections.write(members.builder.directory(REGION_HEADER.size))
     packed_guide = _encode_guide(members.builder.guide())
     guide = sections.write(packed_guide)
@@ -107,7 +125,7 @@ def write_sections(
         block_count=-(-row_count // BLOCK_ROWS),
         directory=directory,
         lookup=lookup,
-        lookup_pages=len(pages) // INDEX_PAGE_BYTES,
+        lookup_pages=page_count,
         lookup_seed=seed,
         guide=guide,
         guide_bytes=len(packed_guide),
@@ -115,6 +133,7 @@ def write_sections(
         report=report,
         blobs=section if packed_blobs else 0,
         blobs_bytes=len(packed_blobs),
+        normal_names=members.has_normal_names,
     )
 
 
@@ -143,11 +162,22 @@ class _Sections:
 class _Members:
     """The members that were encoded so far, and their sums."""
 
-    def __init__(self, *, compares_files: bool) -> None:
-        self.builder = IndexBuilder()
+    def __init__(self, base: Base | None, *, is_collection: bool, compares_files: bool) -> None:
+        self.builder = IndexBuilder(TemporaryFile)
         self.compares_files = compares_files
         self.payload_bytes = self.last_end = 0
         self.facts: frozenset[str] | None = None
+        # only asked of collections: an append to a blob reads all names anyway
+        self.has_normal_names = is_collection
+        self.base = base
+        # a member of the base, and a new one, that are extracted to one file: rows and names
+        self.clash: tuple[int, int, str, str] | None = None
+        if base:
+            last = base.last_rows()
+            self.payload_bytes = base.footer.payload_bytes
+            self.payload_bytes -= measure(last.offset_start, last.offset_end)[0]
+            self.last_end, self.facts = base.footer.last_end, base.footer.facts
+            self.has_normal_names = base.footer.normal_names
 
     def encode(self, part: Columns) -> bytes | bytearray:
         """Encode more members; all parts but the last one must be whole blocks.
@@ -171,43 +201,75 @@ class _Members:
             part.offset_end,
             *(getattr(part, name) for name in FACTS),
         )
-        if self.compares_files:
-            names, bounds = normal_names(part.names, part.name_bounds)
-            if names is not part.names:
-                self.builder.note_files(names, bounds)
+        if self.has_normal_names or self.compares_files:
+            self._look_at_names(part)
         return packed
 
+    def _look_at_names(self, part: Columns) -> None:
+        """Note whether the names are in normal form, and find those of the base that are extracted to one file."""
+        names, bounds = normal_names(part.names, part.name_bounds)
+        if names is part.names:
+            return
+        self.has_normal_names = False
+        if not self.compares_files:
+            return
+        self.builder.note_files(names, bounds)
+        packed, ends = memoryview(names), memoryview(bounds)
+        if self.base is None or self.clash:
+            return
+        for place in range(len(part)):
+            name = part.name_at(place)
+            normal = str(packed[ends[place] : ends[place + 1]], "utf-8", "surrogateescape")
+            # the lookup finds equal names
+            row = self.base.find(normal) if name != normal else -1
+            if row >= 0:
+                first = len(self.builder) - len(part)
+                self.clash = (row, first + place, normal, name)
+                return
 
-def _name_comparer(
-    name_at: Callable[[int], str],
-    form: Callable[[str], str],
-    repeated: Callable[[int, int, str, str], object] | None,
-) -> Callable[[int, int], bool]:
-    """Return a function that compares some form of the names in two rows, and reports equal ones to `repeated`."""
 
-    # the native builder calls it for rows whose 64-bit hashes are equal: almost always the same name twice
-    def is_same_name(row: int, other: int) -> bool:
-        name, other_name = name_at(row), name_at(other)
-        same = form(name) == form(other_name)
-        if same and repeated:
-            repeated(row, other, name, other_name)
-        return same
-
-    return is_same_name
+def _reporter(
+    repeated: Callable[[int, int, str, str], object],
+    name_at: Callable[[int], str] | None,
+    sink: Sink,
+    members: _Members,
+) -> Callable[[int, int], object]:
+    """Return a function that reports two rows with their names."""
+    names = (
+        name_at
+        or WrittenNames(
+            sink.local(), members.builder, members.facts or frozenset(), members.last_end
+        ).name_at
+    )
+    return lambda row, other: repeated(row, other, names(row), names(other))
 
 
 def _whole_blocks(parts: Iterable[Columns]) -> Iterator[Columns]:
     """Cut and join parts, so that every part but the last one ends with a block."""
-    left: Columns | None = None
+    left = Columns.concatenate([])
     for part in parts:
-        whole = part if left is None or not len(left) else Columns.concatenate([left, part])
-        _check_name_bytes(whole)
-        last = len(whole) // BLOCK_ROWS * BLOCK_ROWS
-        for first in range(0, last, PART_ROWS):
-            yield whole.slice(first, min(first + PART_ROWS, last))
-        left = whole.slice(last, len(whole))
-    if left is not None and len(left):
+        # Rows are copied only to fill up a block: a part may be all members of a blob that was scanned.
+        taken = min(-len(left) % BLOCK_ROWS, len(part)) if len(left) else 0
+        if taken:
+            left = Columns.concatenate([left, part.slice(0, taken)])
+        if len(left) == BLOCK_ROWS:
+            yield from _cut(left, 0, BLOCK_ROWS)
+        elif len(left):
+            continue
+        last = taken + (len(part) - taken) // BLOCK_ROWS * BLOCK_ROWS
+        yield from _cut(part, taken, last)
+        left = part.slice(last, len(part))
+    if len(left):
+        _check_name_bytes(left)
         yield left
+
+
+def _cut(part: Columns, first: int, last: int) -> Iterator[Columns]:
+    """Cut whole blocks into parts of bounded size."""
+    for start in range(first, last, PART_ROWS):
+        piece = part.slice(start, min(start + PART_ROWS, last))
+        _check_name_bytes(piece)
+        yield piece
 
 
 def _check_name_bytes(part: Columns) -> None:
@@ -228,51 +290,6 @@ def _check_name_bytes(part: Columns) -> None:
             f"the names of {BLOCK_ROWS} members in a row take {sizes.max()} bytes or more, and an index holds "
             f"{BLOCK_NAME_BYTES_MAX}"
         )
-
-
-class _WrittenNames:
-    """The names in rows, read back from the file that is being written.
-
-    The writer need not keep the names of all members in memory, and the source of the members may be gone: parts may be
-    an iterator over a stream.
-    """
-
-    def __init__(self, sink: LocalSink, members: _Members) -> None:
-        self._sink, self._members = sink, members
-        self._facts = facts_to_bits(members.facts or frozenset())
-        self._directory = members.builder.directory(0)
-        self._kept: RecentlyUsed[int, Columns] = RecentlyUsed(READ_BACK_BLOCKS_MAX)
-
-    def name_at(self, row: int) -> str:
-        """Return the name in a row."""
-        number, place = divmod(row, BLOCK_ROWS)
-        block = self._kept.get(number)
-        if block is None:
-            block = self._kept.put(number, self._read(number))
-        return block.name_at(place)
-
-    def _read(self, number: int) -> Columns:
-        start, last = self._position(number), self._position(number + 1)
-        # the sink's position is the end of the blocks: names are compared before the next section is written
-        blocks = self._sink.tell() - self._members.builder.blocks_bytes
-        packed = self._sink.read_back(blocks + start, blocks + last)
-        return Columns(
-            *decode_blocks(
-                packed,
-                array("q", [0, last - start]),
-                number * BLOCK_ROWS,
-                len(self._members.builder),
-                self._members.last_end,
-                self._facts,
-                "the index that is being written",
-                0,
-            )
-        )
-
-    def _position(self, number: int) -> int:
-        page, place = divmod(number, DIRECTORY_PAGE_POSITIONS)
-        start = page * INDEX_PAGE_BYTES + 8 + 8 * place
-        return int.from_bytes(self._directory[start : start + 8], "little")
 
 
 def _encode_guide(names: list[bytes] | None) -> bytes:

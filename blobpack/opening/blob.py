@@ -108,9 +108,9 @@ class Blob(Reader):
     @property
     def blobs(self) -> Sequence[BlobRows]:
         """This blob, as the only one: its path or URL, first row 0, number of members and size in bytes."""
-        location = self.store.location
-        url = self.url if location is None else location.whole
-        return [BlobRows(url, 0, len(self.index), self.store.stored_bytes)]
+        store = self.store
+        url = self.url if store.location is None else store.location.whole
+        return [BlobRows(url, 0, len(self.index), store.stored_bytes, store.is_compressed)]
 
     def read(self, which: Which) -> bytes:
         """Read a member's payload; see Reader."""

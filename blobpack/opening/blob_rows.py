@@ -31,15 +31,20 @@ class BlobRows:
         first_row: Row of its first member.
         rows: Number of its members.
         bytes: Size of the file or object in bytes; for a compressed blob its compressed size.
+        is_compressed: The blob is seekable zstd; offsets are those in the tar that it decompresses to.
     """
 
     url: str
     first_row: int
     rows: int
     bytes: int
+    is_compressed: bool = False
 
     def __repr__(self) -> str:
-        return f"BlobRows(url={redacted(self.url)!r}, first_row={self.first_row}, rows={self.rows}, bytes={self.bytes})"
+        return (
+            f"BlobRows(url={redacted(self.url)!r}, first_row={self.first_row}, rows={self.rows}, bytes={self.bytes}, "
+            f"is_compressed={self.is_compressed})"
+        )
 
 
 class BlobTable(Sequence[BlobRows]):
@@ -76,6 +81,7 @@ class BlobTable(Sequence[BlobRows]):
             shard.first_row,
             shard.row_end - shard.first_row,
             shard.blob_bytes,
+            shard.is_compressed,
         )
 
     def __eq__(self, other: object) -> bool:

@@ -308,7 +308,7 @@ def open_collection(
     member of a blob that lies elsewhere raises UnsafeNameError, unless `allow` names the place.
 
     Args:
-        url: Path, or s3:// or http(s):// URL, of the collection's file, `<name>.idx`; or a folder, prefix or glob of
+        url: Path, or s3://, gs://, az:// or http(s):// URL, of the collection's file, `<name>.idx`; or a folder, prefix or glob of
             its blobs, which holds the file `collection.idx`.
         allow: Folders, s3:// buckets or prefixes, and http(s):// hosts or prefixes, from which blobs may be read, too.
             Otherwise only blobs below the collection's own folder or prefix are read.

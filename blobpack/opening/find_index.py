@@ -8,6 +8,7 @@ that does not fit is an error and not skipped: its offsets would return other me
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from blobpack._native.scan import index_header
@@ -19,19 +20,23 @@ from blobpack.errors import (
     StorageError,
     warn_caller,
 )
+from blobpack.foreign.formats import energon
+from blobpack.foreign.guard import HeaderGuard
+from blobpack.foreign.index_file import IndexFile
+from blobpack.foreign.table import format_of, read_foreign
 from blobpack.index.index import Index
 from blobpack.index.tables.offsets import offsets_path, read_offsets, void_path
 from blobpack.indexfile.footer import INDEX_MAGIC, MEMBER_HEADER_BYTES, sidecar_of
 from blobpack.indexfile.identity import IDENTITY_TAIL_BYTES
 from blobpack.indexfile.open import load_stored, open_stored, read_footer
-from blobpack.opening.freshness import check_fits, find_growth, remedy
-from blobpack.stores.local import LocalStore
+from blobpack.opening.freshness import check_fits, find_growth
 from blobpack.stores.location import Location
-from blobpack.stores.open import may_be_missing
+from blobpack.stores.open import may_be_missing, open_store
 from blobpack.tar.scan import scan_store
+from blobpack.wording import remedy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from blobpack.indexfile.footer import Footer
     from blobpack.indexfile.identity import Identity
@@ -41,12 +46,22 @@ if TYPE_CHECKING:
 
 
 def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale) -> Index:
+    """Return the index that open_index opens."""
+    return open_index(store, index, stale)[1]
+
+
+def open_index(
+    store: Store, index: str | os.PathLike[str] | None, stale: Stale
+) -> tuple[Store, Index]:
     """Open the given index, or the first one inside or beside the blob, or else scan the blob.
 
     Args:
         store: The blob.
-        index: Path or URL of an index or offsets file; None to look for one.
+        index: Path or URL of an index, an offsets file or a foreign index; None to look for one.
         stale: What to do with an index that does not fit the blob any more: "refuse" it, or "rescan" the blob.
+
+    Returns:
+        The store to read the blob from, and its index; see given_index.
 
     Raises:
         StaleIndexError: the index does not fit the blob as it is now.
@@ -59,9 +74,9 @@ def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale)
     except (StaleIndexError, FormatError):
         if stale != "rescan":
             raise
-        return scan_store(store)
+        return store, scan_store(store)
     if found is not None:
-        return found
+        return store, found
     # A scan of a remote blob may take minutes, so the warning comes first. If a local file is no tar, that is all that is
     # said of it.
     scanned = None if store.is_remote else scan_store(store)
@@ -73,7 +88,7 @@ def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale)
         f"that opens at once",
         MissingIndexWarning,
     )
-    return scan_store(store) if scanned is None else scanned
+    return store, scan_store(store) if scanned is None else scanned
 
 
 def whole_index(store: Store) -> Index:
@@ -96,33 +111,73 @@ def first_found(store: Store, *places: Callable[[Store], Index | None]) -> Index
     return None
 
 
-def given_index(store: Store, path: str | os.PathLike[str]) -> Index:
-    """Open the index or offsets file at a path or URL.
+def given_index(store: Store, path: str | os.PathLike[str]) -> tuple[Store, Index]:
+    """Open the index file, offsets file or foreign index at a path or URL.
+
+    Returns:
+        store: The store of the blob; one that compares headers as it reads if the index is foreign, and was not compared
+            with the whole blob.
+        index: The index.
 
     Raises:
         BlobNotFoundError: there is no such file.
         StaleIndexError: it is the index of another blob, or of this blob before it changed.
+        FormatError: the file is damaged, or no index.
     """
     location = Location.parse(path)
-    index = read_any_index(location, store.cache)
-    return check_fits(store, index, location.text)
+    with _other_file(location, store.cache) as file:
+        if isinstance(file, Index):
+            return store, check_fits(store, file, location.text)
+        index = read_foreign(file, store)
+    # an index with a report comes from a scan
+    if store.fd is None and index.report is None:
+        store = HeaderGuard(store, index, file.url, file.command)
+    return store, index
 
 
-def read_any_index(path: str | os.PathLike[str], cache: Cache | None = None) -> Index:
-    """Open an index file, or read an offsets file, whichever the path or URL is.
+def unchecked_index(store: Store, path: str | os.PathLike[str]) -> Index:
+    """Open the index at a path or URL, to compare it with the blob; see given_index.
+
+    Raises:
+        StaleIndexError: a foreign index, other than an offsets file, does not fit the blob.
+    """
+    location = Location.parse(path)
+    with _other_file(location, store.cache) as file:
+        if isinstance(file, Index):
+            return file
+        is_offsets_file = location.is_local and format_of(file) == "supervisely"
+        return read_offsets(location) if is_offsets_file else read_foreign(file, store)
+
+
+@contextmanager
+def _other_file(location: Location, cache: Cache | None) -> Iterator[Index | IndexFile]:
+    """Open an index of blobpack, or any other file for a block.
 
     Raises:
         BlobNotFoundError: there is no such file.
-        FormatError: the file is damaged, or is neither.
+        FormatError: it is an index of blobpack that is damaged.
     """
-    location = Location.parse(path)
-    # The first bytes decide, not the name: an offsets file may have any name. Remote offsets files are not supported.
-    if location.is_local:
-        with LocalStore(location) as file:
-            begins = file.read_range(0, min(len(INDEX_MAGIC), file.size))
-        if begins != INDEX_MAGIC:
-            return read_offsets(location)
-    return Index._from_stored(load_stored(location, cache))
+    failed = None
+    if not location.is_local:
+        # one request for an index of blobpack; a second one for any other file
+        try:
+            index = Index._from_stored(load_stored(location, cache))
+        except FormatError as exc:
+            failed = exc
+        else:
+            yield index
+            return
+    with open_store(location) as opened:
+        # The first bytes decide, not the name: an offsets file may have any name.
+        file = IndexFile(location, opened)
+        if not file.head.startswith(INDEX_MAGIC):
+            if failed and read_footer(opened) is not None:
+                raise failed
+            yield file
+            return
+    if failed:
+        raise failed
+    yield Index._from_stored(load_stored(location, cache))
 
 
 def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
@@ -210,7 +265,7 @@ def _check_bytes(store: Store, footer: Footer, start: int, identity: Identity) -
 
 
 def sidecar_index(store: Store) -> Index | None:
-    """Open the index file beside the blob; None if there is none.
+    """Open the index file beside the blob; None if there is none, or one of Megatron-Energon.
 
     Raises:
         StaleIndexError: it is the index of another blob, or of this blob before it changed.
@@ -224,7 +279,20 @@ def sidecar_index(store: Store) -> Index | None:
         if may_be_missing(exc):
             return None
         raise
+    except FormatError:
+        if _is_energons(sidecar):
+            return None
+        raise
     return check_fits(store, index, sidecar.text)
+
+
+def _is_energons(path: Location) -> bool:
+    """Return whether a file is Megatron-Energon's index of a blob, which has the name of blobpack's own.
+
+    It has no names, so opening a blob by it takes a scan, as opening one without an index does.
+    """
+    with open_store(path) as file:
+        return energon.matches(IndexFile(path, file))
 
 
 def offsets_index(store: Store) -> Index | None:

@@ -2,16 +2,16 @@
 
 Strategy: no scan. An index records its archive's size and checksums of a few of its bytes (`Identity`); these are
 compared with the archive as it is now. An offsets file records nothing, so the sizes and names of some of its members
-are compared with the headers before them.
+are compared with the headers before them; see foreign/headers.py.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from blobpack.checksum import crc32c
 from blobpack.errors import StaleIndexError
+from blobpack.foreign.headers import check_headers
 from blobpack.indexfile.identity import (
     COLLECTION_IDENTITY,
     IDENTITY_TAIL_BYTES,
@@ -19,21 +19,13 @@ from blobpack.indexfile.identity import (
 )
 from blobpack.indexfile.open import read_footer
 from blobpack.stores.http.etag import differ
-from blobpack.tar.header import BLOCK, begins_tar, size_in
-from blobpack.tar.scan import scan_store
-from blobpack.wording import setting
+from blobpack.tar.header import BLOCK
+from blobpack.wording import remedy
 
 if TYPE_CHECKING:
     from blobpack.index.index import Index
     from blobpack.indexfile.identity import Identity
-    from blobpack.model import Member
     from blobpack.stores.base import Store
-
-
-# Each header of a remote blob takes one request, so only some are read, evenly spaced from the first to the last.
-HEADERS_CHECKED = 16
-# a header, an extended header and three blocks of its data: names of about 1,500 bytes
-HEADERS_BYTES = 5 * BLOCK
 
 
 def find_growth(store: Store, index: Index, tail_start: int) -> int | None:
@@ -109,95 +101,3 @@ def check_fits(store: Store, index: Index, where: str) -> Index:
     """
     check = check_headers if index.identity is None else check_identity
     return check(store, index, where)
-
-
-def check_headers(store: Store, index: Index, where: str) -> Index:
-    """Check that some members of an offsets file, the first and the last among them, lie behind their headers.
-
-    Raises:
-        StaleIndexError: a member does not, or the header has another name.
-    """
-    count = len(index)
-    for i in range(min(count, HEADERS_CHECKED)):
-        row = (count - 1) * i // max(1, min(count, HEADERS_CHECKED) - 1)
-        member = index._member_at(row)
-        start = member.offset_start
-        # begins_tar accepts a block of zeros, which may begin an empty tar but is no header. size_in is None if the
-        # size is in a pax record or base-256: then only the header's own checksum is compared.
-        if member.offset_end > store.size or not (
-            start >= BLOCK
-            and begins_tar((before := read_before(store, start))[-BLOCK:])
-            and any(before[-BLOCK:])
-            and size_in(before[-BLOCK:]) in (None, member.size)
-        ):
-            raise StaleIndexError(
-                f"{where} does not fit {store.url} as it is now: there is no header before member {member.name!r} at "
-                f"byte {start}; {remedy('offsets')}"
-            )
-        names = names_in(before)
-        if names and not is_named(member.name, names) and not is_link(store, member):
-            raise StaleIndexError(
-                f"{where} does not fit {store.url} as it is now: at byte {start} it has member {member.name!r}, and the "
-                f"header there names {names[-1]!r}; {remedy('offsets')}"
-            )
-    return index
-
-
-def read_before(store: Store, start: int) -> bytes:
-    """Read the header before a payload, and what may be a longer name before it."""
-    return store.read_range(max(start % BLOCK, start - HEADERS_BYTES), start)
-
-
-def names_in(before: bytes) -> list[str]:
-    """Return the names that the header at the end of some blocks may give to its member; none if they are not known.
-
-    Args:
-        before: The blocks that end with the header. An extended header may come before it.
-    """
-    header = before[-BLOCK:]
-    name, prefix = (header[a:b].split(b"\0")[0] for a, b in ((0, 100), (345, 500)))
-    ustar = header[257:263] == b"ustar\0"
-    names = [b"/".join([prefix, name]) if prefix and ustar else name]
-    # its own header, and one to three blocks of data
-    for blocks in range(2, len(before) // BLOCK):
-        first = before[-BLOCK * (blocks + 1) :][:BLOCK]
-        data = before[-BLOCK * blocks : -BLOCK]
-        kind, size = first[156:157], size_in(first)
-        if kind in (b"x", b"L") and size and begins_tar(first) and -(-size // BLOCK) == blocks - 1:
-            found = data[:size].rstrip(b"\0") if kind == b"L" else pax_path(data[:size])
-            names += [found] if found else []
-    # the name is cut, and the extended header with the whole name is longer than what was read
-    if len(names) == 1 and len(name) == 100:
-        return []
-    return [name.decode("utf-8", "surrogateescape") for name in names]
-
-
-def pax_path(records: bytes) -> bytes | None:
-    """Find the path in the records of a pax header."""
-    # a record is its own length in decimal, a space, keyword=value, and a newline (POSIX.1-2017, pax)
-    found = re.search(rb"(?:^|\n)\d+ path=([^\n]*)\n", records)
-    return found and found[1]
-
-
-def is_named(name: str, names: list[str]) -> bool:
-    """Return whether a name in an index can stand for one of the names in a blob: it is equal, or its last part."""
-    # Supervisely's importer expects basenames
-    return any(name in (other, other.rpartition("/")[2]) for other in names)
-
-
-def is_link(store: Store, member: Member) -> bool:
-    """Return whether a member is a hard link, whose payload lies behind the header of another member."""
-    # Only a scan finds the header of the link. It takes many requests for a remote blob, so there a selection without
-    # the other member is refused.
-    return not store.is_remote and any(
-        other.offset_start == member.offset_start and is_named(member.name, [other.name])
-        for other in scan_store(store)
-    )
-
-
-def remedy(command: str) -> str:
-    """Return what to do about an index that does not fit its blob, which a command makes."""
-    again = f"make it again with `blobpack {command}`"
-    # commands such as merge can't rescan
-    rescan = setting("stale", "rescan")
-    return f"{again}, or open the blob with {rescan}" if rescan else again

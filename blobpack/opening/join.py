@@ -1,11 +1,12 @@
 """Write a collection: the indexes of many blobs are joined to one, and a table records which rows belong to which blob.
 
 Strategy: some blobs are opened in parallel, ahead of the one whose index is written. Indexes are copied in parts, so
-memory does not grow with the number of members, except for 8 bytes a member while the lookup is made. Making the lookup
-compares names that may be equal; that is where a name which two blobs have is found, with no pass of its own. Only if
-some names are not in normal form, such as "./a", their normal forms are compared in a second pass.
+memory does not grow with the number of members. Making the lookup finds names that two blobs have, with no pass of its
+own. Only if some names are not in normal form, such as "./a", their normal forms are compared in a second pass.
 
-New blobs may be joined to a collection that is there. Its rows are copied from its file, and none of its blobs is opened.
+New blobs may be joined to a collection that is there. Its file is copied without reading its names, and none of its blobs
+is opened; see indexfile/extend.py. All of its rows are read and written again if the lookup has no room for the new names,
+if the new blobs lack facts, or if its file does not say that all names are in normal form, and names must be compared.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from blobpack._native.index_writer import LookupFullError
 from blobpack.columns import FACT_WITHOUT_UNKNOWN
 from blobpack.errors import DuplicateNameError, FormatError, StaleIndexError, StorageError
+from blobpack.indexfile.extend import PAGE_NAMES_WITH_ROOM, Base
 from blobpack.indexfile.identity import COLLECTION_IDENTITY, identify
+from blobpack.indexfile.mapped import LocalIndex
 from blobpack.indexfile.shard_table import Shard, encode_shards
-from blobpack.indexfile.writer import write_sections
+from blobpack.indexfile.writer import PAGE_NAMES, write_sections
 from blobpack.look_ahead import map_ahead
 from blobpack.model import redacted
 from blobpack.opening.find_index import embedded_index, first_found, sidecar_index
@@ -26,6 +30,7 @@ from blobpack.opening.locations import name_from
 from blobpack.quoting import quoted
 from blobpack.stores.open import open_tar
 from blobpack.tar.scan import scan_store
+from blobpack.threads import processor_count
 from blobpack.wording import setting
 
 if TYPE_CHECKING:
@@ -45,6 +50,8 @@ if TYPE_CHECKING:
 # In S3 each blob takes a few small requests, which wait for the server in parallel. Each blob that is opened ahead
 # holds memory, for a small index, and a local one a file descriptor.
 BLOBS_JOINED_AT_ONCE = 16
+# local ones wait for processors only
+LOCAL_BLOBS_JOINED_AT_ONCE = 4
 # An index of up to so many rows is read whole by the thread that opens its blob, so that its requests run in parallel,
 # too. A larger one is read in parts by the thread that writes, so that 16 large indexes are never in memory.
 WHOLE_INDEX_ROWS_MAX = 1 << 16
@@ -129,43 +136,67 @@ class CollectionWriter:
         self.facts: frozenset[str] | None = None
         self.reports: dict[str, ScanReport] = {}
         self.scanned: list[str] = []
+        self._blob_bytes = 0
 
     def write(self, file: FileSink) -> Footer:
         """Write the collection to an empty file, with the facts that all of its blobs have; return its footer."""
         # A part with fewer facts is met only when parts before it are written. Then all is written again without these
         # facts. This ends, because each turn drops at least one fact. Looking first would open every blob twice.
+        base = self._base()
         while True:
             self.shards = list(self.before.shards) if self.before else []
             self.scanned = []
+            self._blob_bytes = sum(shard.blob_bytes for shard in self.shards)
             try:
-                footer = write_sections(
-                    file,
-                    self._parts(),
-                    None,
-                    identity=COLLECTION_IDENTITY,
-                    blobs=lambda: encode_shards(self.shards),
-                    repeated=self._check_holders if self.duplicates == "refuse" else None,
-                )
+                footer = self._write_sections(file, base)
+            except LookupFullError:
+                base = None
+                file.restart()
             except _FewerFactsError as fewer:
-                self.facts = fewer.facts
+                self.facts, base = fewer.facts, None
                 file.restart()
             else:
                 # the footer goes last: a file that was cut short has none, and is no collection
                 file.write(footer.encode())
                 return footer
 
-    def _parts(self) -> Iterator[Columns]:
+    def _base(self) -> Base | None:
+        """Return the index of the members before, if it can be copied."""
+        stored = self.before and self.before.index._stored
+        if not isinstance(stored, LocalIndex):
+            return None
+        return Base.of(stored, compares_files=self.duplicates == "refuse")
+
+    def _write_sections(self, file: FileSink, base: Base | None) -> Footer:
+        return write_sections(
+            file,
+            self._parts(base),
+            None,
+            identity=COLLECTION_IDENTITY,
+            blobs=lambda: encode_shards(self.shards),
+            repeated=self._check_holders if self.duplicates == "refuse" else None,
+            base=base,
+            # a collection that grows is likely to grow again
+            page_names=PAGE_NAMES_WITH_ROOM if self.before else PAGE_NAMES,
+        )
+
+    def _parts(self, base: Base | None) -> Iterator[Columns]:
+        """Yield the members of the blobs; without a base, those of the collection before come first."""
         row = 0
         if self.before and len(self.before.index):
             row = len(self.before.index)
             self.facts = self.before.index.facts if self.facts is None else self.facts
-            for part in self.before.index._parts():
-                yield _keep_facts(part, self.facts)
+            if base is None:
+                for part in self.before.index._parts():
+                    yield _keep_facts(part, self.facts)
+        # a local blob is scanned by several threads already, and opened in no time
+        waits = any(not blob.is_local for blob in self.blobs)
+        at_once = BLOBS_JOINED_AT_ONCE if waits else processor_count(LOCAL_BLOBS_JOINED_AT_ONCE)
         for opened in map_ahead(
             self._open,
             self.blobs,
-            threads=BLOBS_JOINED_AT_ONCE,
-            most=BLOBS_JOINED_AT_ONCE,
+            threads=at_once,
+            most=at_once,
             name="open-blobs",
             drop=lambda opened: opened.store.close(),
         ):
@@ -184,8 +215,9 @@ class CollectionWriter:
                     yield _keep_facts(part, self.facts or frozenset())
             self.shards.append(replace(opened.shard, first_row=row, row_end=row + opened.rows))
             row += opened.rows
+            self._blob_bytes += opened.shard.blob_bytes
             if self.progress:
-                self.progress(len(self.shards), sum(shard.blob_bytes for shard in self.shards))
+                self.progress(len(self.shards), self._blob_bytes)
 
     def _open(self, blob: Location) -> _OpenedBlob:
         store = open_tar(blob, tail=True, cache=self.cache, counters=self.counters)

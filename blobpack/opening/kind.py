@@ -35,7 +35,7 @@ def kind_of(location: Location) -> SourceKind:
     In S3, this takes one request if the key holds characters of a glob, and otherwise none.
 
     Raises:
-        StorageError: S3 could not be reached, or a local file can't be read.
+        StorageError: the server could not be reached, or a local file can't be read.
     """
     if _is_folder(location):
         return "folder"
@@ -52,7 +52,7 @@ def means_folder(output: Location) -> bool:
 def _is_folder(location: Location) -> bool:
     if location.is_local:
         return os.path.isdir(location.path)  # noqa: PTH112
-    name = location.key if location.is_s3 else location.address
+    name = location.key if location.has_key else location.address
     return not name or name.endswith("/")
 
 
@@ -60,7 +60,7 @@ def _is_glob(location: Location) -> bool:
     if location.is_local:
         return bool(GLOB.search(location.path)) and not os.path.exists(location.path)  # noqa: PTH110
     # A web server can't list its files. So "?" begins a query there, and "[" an address of IPv6.
-    return location.is_s3 and bool(GLOB.search(location.key)) and not exists_in_s3(location)
+    return location.has_key and bool(GLOB.search(location.key)) and not object_exists(location)
 
 
 def _is_index_file(location: Location) -> bool:
@@ -74,11 +74,11 @@ def _is_index_file(location: Location) -> bool:
         return file.read_range(0, min(len(INDEX_MAGIC), file.size)) == INDEX_MAGIC
 
 
-def exists_in_s3(location: Location) -> bool:
+def object_exists(location: Location) -> bool:
     """Return whether there is an object, as far as the caller may know it.
 
     Raises:
-        StorageError: S3 could not be reached.
+        StorageError: the server could not be reached.
     """
     try:
         with open_store(location):

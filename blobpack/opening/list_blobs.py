@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobNotFoundError, StorageError
 from blobpack.opening.kind import BLOB_SUFFIXES, GLOB
+from blobpack.stores.access.objects import list_objects
 from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def list_blobs(
         raise StorageError(
             f"{location}: a web server can't list its blobs: name one of them, or a collection"
         )
-    found = list(_in_s3(location, kind, counters) if location.is_s3 else _local(location, kind))
+    found = list(_objects(location, kind, counters) if location.has_key else _local(location, kind))
     if not found:
         raise BlobNotFoundError(f"{location}: {_no_blobs(location, kind)}")
     # `train/*` also matches the index files and offsets files that lie beside blobs
@@ -117,15 +118,12 @@ def _raise_unlistable(exc: OSError) -> None:
     raise StorageError(f"{exc.filename}: can't be listed: {exc.strerror}") from exc
 
 
-def _in_s3(location: Location, kind: SourceKind, counters: Counters | None) -> Iterator[Location]:
-    from blobpack.stores.s3.bucket import Bucket
-    from blobpack.stores.s3.listing import list_objects
-
+def _objects(location: Location, kind: SourceKind, counters: Counters | None) -> Iterator[Location]:
     prefix = location.key
     is_blob: Callable[[str], object] = lambda key: key.endswith(BLOB_SUFFIXES)  # noqa: E731
     if kind == "glob" and (match := GLOB.search(prefix)):
-        # S3 lists by prefix: what stands before the first glob character narrows the listing
+        # servers list by prefix: what stands before the first glob character narrows the listing
         is_blob, prefix = translate(prefix).fullmatch, prefix[: match.start()]
-    for found in list_objects(Bucket.at(location, counters), prefix):
+    for found in list_objects(location.at_key(prefix), counters):
         if is_blob(found.key):
-            yield Location.in_s3(location.bucket, found.key, location.access)
+            yield location.at_key(found.key)

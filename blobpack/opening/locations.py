@@ -114,8 +114,8 @@ def _root_and_path(location: Location) -> tuple[object, str]:
     """Split a location into what can't be left by a path (the bucket, or scheme, host and port), and the path in it."""
     if location.is_local:
         return None, os.path.abspath(location.path).lstrip("/")  # noqa: PTH100 (keeps links)
-    if location.is_s3:
-        return location.bucket, location.key
+    if location.has_key:
+        return (location.scheme, location.bucket), location.key
     parts = split_url(location.whole)
     port = parts.port or DEFAULT_PORTS[parts.scheme]
     return (parts.scheme, parts.hostname, port), unquote(parts.path).lstrip("/")

@@ -77,9 +77,10 @@ def open(
     it is opened, and the name is not used as a glob. An http(s):// URL is never a glob.
 
     Args:
-        url: Path, or file://, s3:// or http(s):// URL, of a blob or of a collection's file, `<name>.idx`; a folder, or
+        url: Path, or file://, s3://, gs://, az:// or http(s):// URL, of a blob or of a collection's file, `<name>.idx`; a folder, or
             a prefix that ends with "/"; or a glob of blobs, in which `*` stays within a folder and `**` does not.
-        index: For a single blob: an index, or the path or URL of an index file or offsets file; see open_blob.
+        index: For a single blob: an index, or the path or URL of an index file, an offsets file or the index of another program;
+            see open_blob.
         stale: What to do with an index that does not fit its blob any more, or is damaged; see open_blob.
         duplicates: For blobs that are joined here: what to do if two of them have a member of one name; see collect.
         allow: For a collection: other places from which its blobs may be read; see open_collection.

@@ -15,7 +15,7 @@ from blobpack.model import (
     check_number,
 )
 from blobpack.opening.blob import made_blob
-from blobpack.opening.find_index import find_index
+from blobpack.opening.find_index import open_index
 from blobpack.opening.freshness import difference
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.arguments import local_path, location_of
@@ -58,10 +58,11 @@ def open_blob(
     of its bytes.
 
     Args:
-        url: Path, or file://, s3:// or http(s):// URL, of a tar. It may be compressed as seekable zstd: then offsets are
+        url: Path, or file://, s3://, gs://, az:// or http(s):// URL, of a tar. It may be compressed as seekable zstd: then offsets are
             those in the uncompressed tar.
-        index: An index, or the path or URL of an index file or offsets file. An offsets file records nothing about
-            its blob. So the names and sizes of up to 16 of its members are compared with the headers before them.
+        index: An index, or the path or URL of an index file, an offsets file, or the index of another program; see
+            docs/guides/foreign-indexes.md. The last two prove little about their blob, so their rows are compared with the
+            headers of the blob: of a local blob all of them now, of a remote one those of the members that are read.
         stale: What to do with an index that does not fit the blob any more, or is damaged: "refuse" it with an error,
             or "rescan" the blob's headers.
         cache: A folder that keeps the bytes that are read from a remote blob, of its index and of payloads. Several
@@ -100,7 +101,7 @@ def open_blob(
             store = open_tar(location, tail=not isinstance(index, Index), cache=kept)
             if isinstance(index, Index):
                 return made_blob(store, index, hedge, opened_index=False)
-            found = find_index(store, index, stale)
+            store, found = open_index(store, index, stale)
             warn_of_left_out(store.url, found.report)
             return made_blob(store, found, hedge, opened_index=True)
         except BaseException as exc:

@@ -1,4 +1,9 @@
-"""Cut a source into parts that each fit into one blob."""
+"""Cut a source into parts that each fit into one blob.
+
+Strategy: members that are one sample, such as `1.jpg` and `1.json`, stay together if they follow each other, because
+WebDataset makes samples of one blob only. Names such as `frame.0001.png` and `frame.0002.png` have one stem, too, as many of
+them as a film has. So a sample of more than SAMPLE_BYTES_MAX, or of more than a blob, is cut between any two members.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from blobpack.packing.files import FileList
 from blobpack.tar.header import encode_name, member_header, padding
+from blobpack.tar.names import split_sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,24 +20,36 @@ if TYPE_CHECKING:
     from blobpack.model import Payload
     from blobpack.packing.sources import ResolvedSource
 
+# payloads of a sample are in memory until it is known whether all of them fit
+SAMPLE_BYTES_MAX = 64 << 20
 
-def make_cutter(found: ResolvedSource) -> FileCutter | PayloadCutter:
-    """Make a source ready to be taken part by part."""
-    return FileCutter(found) if isinstance(found, FileList) else PayloadCutter(iter(found))
+
+def make_cutter(found: ResolvedSource, room: int) -> FileCutter | PayloadCutter:
+    """Make a source ready to be taken part by part.
+
+    Args:
+        found: The source.
+        room: Bytes of members that fit into an empty blob.
+    """
+    sample_bytes = min(room, SAMPLE_BYTES_MAX)
+    if isinstance(found, FileList):
+        return FileCutter(found, sample_bytes)
+    return PayloadCutter(iter(found), sample_bytes)
 
 
 class FileCutter:
     """Cuts a list of files into parts, by the sizes that the files have now."""
 
-    def __init__(self, files: FileList) -> None:
+    def __init__(self, files: FileList, sample_bytes: int) -> None:
         self._files = files
+        self._sample_bytes = sample_bytes
         self._next = 0
 
     def __bool__(self) -> bool:
         return self._next < len(self._files.paths)
 
     def take_fitting(self, room: int, *, first: bool) -> FileList | None:
-        """Return the next files that fit into the room, or None if the next file does not fit.
+        """Return the next files that fit into the room, or None if the next sample does not fit.
 
         Args:
             room: Bytes that are left in the blob.
@@ -39,15 +57,28 @@ class FileCutter:
         """
         begin, files = self._next, self._files
         while self:
-            size = self._member_bytes(self._next)
+            end, size = self._sample()
             # without the exception for the first file, a file larger than a shard would never be packed
             if size > room and not (first and self._next == begin):
                 break
             room -= size
-            self._next += 1
+            self._next = end
         if begin == self._next:
             return None
         return files.part(slice(begin, self._next))
+
+    def _sample(self) -> tuple[int, int]:
+        """Return the end of the files that are one sample with the next file, and their bytes in an archive."""
+        names, end = self._files.names, self._next + 1
+        stem = _stem(names[self._next])
+        size = self._member_bytes(self._next)
+        while stem and end < len(names) and _stem(names[end]) == stem:
+            more = self._member_bytes(end)
+            if size + more > self._sample_bytes:
+                break
+            size += more
+            end += 1
+        return end, size
 
     def _member_bytes(self, i: int) -> int:
         path = os.path.join(self._files.root, self._files.paths[i])  # noqa: PTH118 (bytes)
@@ -61,41 +92,60 @@ class FileCutter:
 class PayloadCutter:
     """Cuts (name, payload) pairs into parts as they come.
 
-    One pair is read ahead: whether it fits is known only when its payload is there.
+    One sample and one more pair are read ahead: whether a sample fits is known only when all of its payloads are there.
     """
 
-    def __init__(self, payloads: Iterator[Payload]) -> None:
+    def __init__(self, payloads: Iterator[Payload], sample_bytes: int) -> None:
         self._payloads = payloads
+        self._sample_bytes = sample_bytes
         self._ahead: Payload | None = next(payloads, None)
+        self._take_sample()
 
     def __bool__(self) -> bool:
-        return self._ahead is not None
+        return bool(self._sample)
 
     def take_fitting(self, room: int, *, first: bool) -> Iterator[Payload] | None:
-        """Return the next pairs that fit into the room, or None if the next pair does not fit.
+        """Return the next pairs that fit into the room, or None if the next sample does not fit.
 
         Args:
             room: Bytes that are left in the blob.
             first: The blob is empty: then one pair is returned even if it is larger than the room.
         """
-        if self._ahead is None or not (first or self._ahead_bytes() <= room):
+        if not self._sample or not (first or self._bytes <= room):
             return None
         return self._yield_fitting(room)
 
     def _yield_fitting(self, room: int) -> Iterator[Payload]:
-        while self._ahead is not None:
-            room -= self._ahead_bytes()
-            yield self._ahead
-            self._ahead = next(self._payloads, None)
-            if self._ahead is not None and self._ahead_bytes() > room:
+        while self._sample:
+            room -= self._bytes
+            yield from self._sample
+            self._take_sample()
+            if self._bytes > room:
                 return
 
-    def _ahead_bytes(self) -> int:
-        if self._ahead is None:
-            return 0
-        name, payload = self._ahead
-        # nbytes: len() of a memoryview counts its elements
-        return member_bytes(encode_name(name), memoryview(payload).nbytes)
+    def _take_sample(self) -> None:
+        """Take the pairs that are one sample with the next pair."""
+        self._sample: list[Payload] = []
+        self._bytes = 0
+        stem = ""
+        while self._ahead is not None:
+            name, payload = self._ahead
+            encoded = encode_name(name)
+            # nbytes: len() of a memoryview counts its elements
+            size = member_bytes(encoded, memoryview(payload).nbytes)
+            if self._sample and (
+                not stem or _stem(encoded) != stem or self._bytes + size > self._sample_bytes
+            ):
+                return
+            stem = stem or _stem(encoded)
+            self._sample.append(self._ahead)
+            self._bytes += size
+            self._ahead = next(self._payloads, None)
+
+
+def _stem(name: bytes) -> str:
+    """Return what members of one sample share; "" for a member of no sample."""
+    return split_sample(os.fsdecode(name))[0]
 
 
 def member_bytes(name: bytes, size: int) -> int:

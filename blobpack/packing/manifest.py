@@ -13,7 +13,7 @@ from blobpack.argument_order import is_file_there, recognise_swap
 from blobpack.errors import FormatError, SourceError, UnsafeNameError
 from blobpack.packing.objects import Objects, Source
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
-from blobpack.stores.arguments import is_place, local_path, location_of
+from blobpack.stores.arguments import is_place, local_location, location_of
 from blobpack.stores.location import Location, is_absolute
 from blobpack.tar.header import check_name, encode_name
 
@@ -61,11 +61,11 @@ def read_manifest(
         TypeError: an argument has a wrong type.
         ValueError: the list is a URL, or the base is a URL of an unknown kind.
     """
-    path = where = local_path("path", path)
-    access = Access.of("read_manifest", remote)
-    given = None if base == "" else location_of("base", base, prefix=True, access=access)
-    # the base of the command line brings its own
-    access = given.access if given else access
+    listed = local_location("path", path, Access.of("read_manifest", remote))
+    path = where = listed.path
+    given = None if base == "" else location_of("base", base, prefix=True, access=listed.access)
+    # list and base of the command line bring their own
+    access = given.access if given else listed.access
     try:
         # Excel begins a CSV file with a byte order mark; paths on Linux need not be UTF-8 (PEP 383)
         text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")

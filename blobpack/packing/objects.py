@@ -24,7 +24,7 @@ from blobpack.errors import (
 )
 from blobpack.look_ahead import map_ahead
 from blobpack.packing.files import IMAGE_HEAD_BYTES, Skipped, match_filters, member_bytes_max
-from blobpack.stores.location import Location
+from blobpack.stores.access.objects import find_object, list_objects, open_object
 from blobpack.stores.open import is_denied, open_store
 from blobpack.tar.header import check_name, encode_name
 from blobpack.tar.names import first_clash, is_hidden
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from blobpack.packing.names import NameChange
+    from blobpack.stores.access.objects import Listed
     from blobpack.stores.base import Store
-    from blobpack.stores.s3.listing import Listed
+    from blobpack.stores.location import Location
     from blobpack.stores.s3.signing import Signatures
-    from blobpack.stores.s3.store import S3Store
 
 # With 25 ms for each GET, 64 at once fetch 2,500 objects a second, four times as many as 16 at
 # once. On loopback, 64 are not slower than 16.
@@ -231,11 +231,9 @@ class Objects:
                 payload = self._fetch(source, opened.store or self._listed(source))
         return os.fsdecode(source.name), payload
 
-    def _listed(self, source: Source) -> S3Store:
+    def _listed(self, source: Source) -> Store:
         """Open an object with the size and version from the listing, without a request."""
-        from blobpack.stores.s3.store import S3Store
-
-        return S3Store(
+        return open_object(
             source.location,
             size=source.size,
             # sent as If-Match, so an object that was replaced since is an error, not a mix of two states
@@ -348,7 +346,7 @@ def _objects_of(
     for found in listed:
         below = found.key.removeprefix(prefix)
         name = before + b"/" * bool(before) + encode_name(below)
-        place = Location.in_s3(location.bucket, found.key, location.access)
+        place = location.at_key(found.key)
         # consoles make such objects for "new folder"; the prefix itself leaves an empty name
         if not below or below.endswith("/"):
             skipped.add("an object that stands for a folder", encode_name(found.key), place.text)
@@ -362,26 +360,20 @@ def _objects_of(
 
 def _list_below(location: Location) -> tuple[str, list[Listed]]:
     """Return a prefix with its "/", and the objects below it."""
-    from blobpack.stores.s3.bucket import Bucket
-    from blobpack.stores.s3.listing import list_objects
-
     # with a "/" at its end: S3 compares plain text, so the prefix "train" would also list "train-old/1.jpg"
-    bucket, prefix = Bucket.at(location), location.as_folder.key
+    folder = location.as_folder
     # more than one "/" may be part of the keys, or a slip of the one who typed it
-    if location.key.endswith("/") and location.key != prefix:
-        listed = list_objects(bucket, location.key)
+    if location.key.endswith("/") and location.key != folder.key:
+        listed = list_objects(location)
         if listed:
             return location.key, listed
-    return prefix, list_objects(bucket, prefix)
+    return folder.key, list_objects(folder)
 
 
 def _find_alone(location: Location) -> Listed | None:
-    from blobpack.stores.s3.bucket import ObjectKey
-    from blobpack.stores.s3.listing import find_object
-
     if not location.key or location.key.endswith("/"):
         return None
-    return find_object(ObjectKey.at(location))
+    return find_object(location)
 
 
 def _nothing_there(location: Location) -> str:

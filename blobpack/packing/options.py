@@ -16,7 +16,13 @@ from blobpack.model import (
     check_threads,
 )
 from blobpack.packing.names import check_prefix
-from blobpack.stores.access.remote import REMOTE_DEFAULTS, Access, RemoteOptions
+from blobpack.stores.access.remote import (
+    COPY_DEFAULTS,
+    Access,
+    CopyOptions,
+    RemoteOptions,
+    accesses_of,
+)
 from blobpack.stores.access.signature import with_options
 from blobpack.stores.arguments import location_of
 from blobpack.stores.location import Location
@@ -30,8 +36,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., object]")
 
 
-class PackOptions(RemoteOptions, total=False):
-    """Options that pack, append and pack_shards share: which files are packed, and how. They include RemoteOptions.
+class PackOptions(CopyOptions, total=False):
+    """Options that pack, append and pack_shards share: which files are packed, and how. They include CopyOptions.
 
     Attributes:
         globs: Pack only files whose member names match one of these patterns; `*` also matches "/".
@@ -86,7 +92,7 @@ DEFAULTS = PackOptions(
     threads=None,
     progress=None,
     on_skipped=None,
-    **REMOTE_DEFAULTS,
+    **COPY_DEFAULTS,
 )
 # found by their defaults, so that a new flag is checked without a second list
 FLAGS = tuple(name for name, default in DEFAULTS.items() if isinstance(default, bool))
@@ -94,7 +100,7 @@ FLAGS = tuple(name for name, default in DEFAULTS.items() if isinstance(default, 
 
 def with_pack_options(function: F) -> F:
     """Add the options of PackOptions to the signature and the help of a function that takes them as **options."""
-    return with_options(DEFAULTS, PackOptions, RemoteOptions)(function)
+    return with_options(DEFAULTS, PackOptions, CopyOptions, RemoteOptions)(function)
 
 
 def complete_options(function: str, options: PackOptions) -> PackOptions:
@@ -117,7 +123,7 @@ def complete_options(function: str, options: PackOptions) -> PackOptions:
     complete: PackOptions = {**DEFAULTS, **options}
     for name in FLAGS:
         check_flag(name, complete[name])  # type: ignore[literal-required]  # mypy knows no tuple of keys
-    access = access_of(complete)
+    source_access = source_access_of(complete)
     check_threads(complete["threads"])
     check_callable("progress", complete["progress"])
     check_callable("on_skipped", complete["on_skipped"])
@@ -129,22 +135,36 @@ def complete_options(function: str, options: PackOptions) -> PackOptions:
         **complete,
         "globs": check_texts("globs", globs),
         "exclude": check_texts("exclude", exclude),
-        "directory": None if directory is None else _folder_of(directory, access),
+        "directory": None if directory is None else _folder_of(directory, source_access),
     }
 
 
-def access_of(options: PackOptions) -> Access:
-    """Return how the URLs among the arguments are reached.
+def source_access_of(options: PackOptions) -> Access:
+    """Return how the URLs among the sources are reached.
 
     Raises:
         TypeError: an option has a wrong type.
     """
-    return Access.of(
+    return _accesses_of(options)[0]
+
+
+def target_access_of(options: PackOptions) -> Access:
+    """Return how the target is reached.
+
+    Raises:
+        TypeError: an option has a wrong type.
+    """
+    return _accesses_of(options)[1]
+
+
+def _accesses_of(options: PackOptions) -> tuple[Access, Access]:
+    return accesses_of(
         "pack",
         {
             "s3": options["s3"],
             "headers": options["headers"],
             "bearer_token": options["bearer_token"],
+            "source_s3": options["source_s3"],
         },
     )
 

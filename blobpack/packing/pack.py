@@ -14,7 +14,12 @@ from blobpack.model import IndexPlace, check_choice, check_flag
 from blobpack.packing.files import Skipped
 from blobpack.packing.members import write_members
 from blobpack.packing.objects import Objects
-from blobpack.packing.options import PackOptions, access_of, complete_options, with_pack_options
+from blobpack.packing.options import (
+    PackOptions,
+    complete_options,
+    target_access_of,
+    with_pack_options,
+)
 from blobpack.packing.sources import (
     check_packable,
     expected_bytes,
@@ -70,7 +75,7 @@ def pack(
             prefixes: names begin with their paths as given, without ".." at the front; of an absolute path or a URL,
             only the last part remains. These are packed in byte order of their names. Or payloads, packed in their
             order: a mapping of names to bytes, or (name, bytes) pairs.
-        target: The blob to write: a path or an s3:// URL.
+        target: The blob to write: a path, or an s3://, gs:// or az:// URL.
         dry_run: Read everything and write nothing. Then `blob_bytes` is the size before compression.
         resume: For a target in S3: continue an upload that was interrupted. Parts that S3 already
             has with equal bytes are not sent again. If this upload fails, too, S3 keeps its parts,
@@ -101,10 +106,10 @@ def pack(
     check_packable(source, complete)
     check_flag("dry_run", dry_run)
     check_choice("index", index, IndexPlace)
-    access = access_of(complete)
+    access = target_access_of(complete)
     location = check_target_options(target, access, level=level, resume=resume, force=force)
     check_flag("allow_empty", allow_empty)
-    remote = location.is_s3
+    remote = location.has_key
     exists = check_target(location, index, force=force)
     # the file by which pack recognises the blob among its sources
     replaced = os.stat(location) if exists and not remote else None  # noqa: PTH116 (a path of any kind)

@@ -19,7 +19,7 @@ from blobpack.model import (
 )
 from blobpack.packing.files import IMAGE_HEAD_BYTES, Skipped, match_filters
 from blobpack.packing.pack import check_target_options, pack
-from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
+from blobpack.stores.access.remote import CopyOptions, accesses_of, with_copy_options
 from blobpack.stores.arguments import location_of
 from blobpack.stores.open import open_store
 from blobpack.tar.behind import Behind, recognise, warn_of_left_out
@@ -48,7 +48,7 @@ NO_PAYLOAD = {
 
 
 @recognise_swap(source=is_file_there, target=is_new_file)
-@with_remote_options
+@with_copy_options
 def repack(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
@@ -65,7 +65,7 @@ def repack(
     allow_empty: bool = False,
     force: bool = False,
     progress: ProgressCallback | None = None,
-    **remote: Unpack[RemoteOptions],
+    **remote: Unpack[CopyOptions],
 ) -> PackReport:
     """Make a blob of a tar that can't be read by offsets, such as a .tar.gz, or of any other tar.
 
@@ -89,7 +89,7 @@ def repack(
         allow_empty: Make a blob without members if no member is chosen; see pack.
         force: Replace a file or object that is not a tar, and allow a suffix of another format; see pack.
         progress: Called from time to time with the Progress in members, and in bytes of the new blob. No total is known.
-        remote: How remote blobs are reached: see RemoteOptions.
+        remote: How remote blobs are reached: see CopyOptions.
 
     Returns:
         What was repacked, and what was skipped and why: links, devices and sparse files. A hard
@@ -103,8 +103,8 @@ def repack(
     """
     # before the source is opened: pack would find a wrong argument, too, but after a request
     globs, exclude = check_texts("globs", globs), check_texts("exclude", exclude)
-    access = Access.of("repack", remote)
-    found = location_of("source", source, access=access)
+    source_access, access = accesses_of("repack", remote)
+    found = location_of("source", source, access=source_access)
     location = check_target_options(target, access, level=level, force=force)
     check_choice("index", index, IndexPlace)
     check_flag("all_files", all_files)

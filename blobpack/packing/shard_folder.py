@@ -6,15 +6,16 @@ import os
 from abc import ABC, abstractmethod
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from blobpack.errors import StorageError
+from blobpack.stores.access.objects import delete_object, first_below, list_objects
 from blobpack.stores.arguments import location_of
 from blobpack.stores.location import Location
 from blobpack.stores.output import translate_write_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from blobpack.stores.access.remote import Access
 
@@ -27,7 +28,7 @@ def shard_location(url: str | os.PathLike[str], access: Access) -> Location:
         ValueError: a URL is neither local nor in S3, or names no prefix.
     """
     location = location_of("folder", url, prefix=True, access=access)
-    if not location.is_local and not (location.is_s3 and location.key.strip("/")):
+    if not location.is_local and not (location.has_key and location.key.strip("/")):
         raise ValueError(
             f"folder must be a local path or s3://bucket/prefix, not {location.text!r}"
         )
@@ -45,18 +46,41 @@ def shard_folder(location: Location) -> Iterator[ShardFolder]:
     Raises:
         StorageError: the folder or prefix is not empty, or the folder can't be made.
     """
-    folder: ShardFolder = S3Prefix(location) if location.is_s3 else LocalFolder(location)
+    folder = folder_at(location)
     folder.open()
-    try:
+    with discarded_on_error(folder):
         yield folder
+
+
+def folder_at(location: Location) -> ShardFolder:
+    """Return the folder or prefix at a location, which is not opened."""
+    return ObjectPrefix(location) if location.has_key else LocalFolder(location)
+
+
+@contextmanager
+def discarded_on_error(written: Discardable) -> Iterator[None]:
+    """Remove what was written if the block fails."""
+    try:
+        yield
     # BaseException: after Ctrl-C, too
     except BaseException as exc:
         try:
-            folder.discard()
+            written.discard()
         except StorageError as failed:
             # a note, because the error of the block is the one to report
             exc.add_note(str(failed))
         raise
+
+
+class Discardable(Protocol):
+    """What can be removed as a whole."""
+
+    def discard(self) -> None:
+        """Remove it.
+
+        Raises:
+            StorageError: a part can't be removed.
+        """
 
 
 class ShardFolder(ABC):
@@ -96,6 +120,18 @@ class ShardFolder(ABC):
             StorageError: a file can't be removed.
         """
 
+    @abstractmethod
+    def sweep(self, mark: str, keep: Collection[str] = ()) -> None:
+        """Remove what processes that may have been killed have written, unfinished files and uploads included.
+
+        Args:
+            mark: A part of the names of what is removed.
+            keep: Names of files that stay.
+
+        Raises:
+            StorageError: a file can't be removed.
+        """
+
 
 class LocalFolder(ShardFolder):
     """A local folder for the blobs of a set."""
@@ -125,22 +161,30 @@ class LocalFolder(ShardFolder):
         with translate_write_errors(self._path):
             for location in self.begun:
                 Path(location).unlink(missing_ok=True)
+        self._remove_if_empty()
+
+    def sweep(self, mark: str, keep: Collection[str] = ()) -> None:
+        """Remove files, and the hidden files that would have become such files; see ShardFolder."""
+        with translate_write_errors(self._path), suppress(FileNotFoundError):
+            for path in self._path.iterdir():
+                if mark in path.name and path.name not in keep:
+                    path.unlink(missing_ok=True)
+        self._remove_if_empty()
+
+    def _remove_if_empty(self) -> None:
         # the folder stays if somebody else has put a file there
         with suppress(OSError):
             self._path.rmdir()
 
 
-class S3Prefix(ShardFolder):
-    """A prefix in S3 for the blobs of a set."""
+class ObjectPrefix(ShardFolder):
+    """A prefix, in S3 or in another cloud, for the blobs of a set."""
 
     def __init__(self, location: Location) -> None:
         """Remember the prefix; no request is sent."""
-        from blobpack.stores.s3.bucket import Bucket
-
         super().__init__()
         # with a "/" at its end, so that "train" does not count the objects of "train-old/"
         self._location = location.as_folder
-        self._bucket = Bucket.at(self._location)
 
     def location_of(self, name: str) -> Location:
         """Return the location of an object below the prefix."""
@@ -150,22 +194,46 @@ class S3Prefix(ShardFolder):
         """Check that there is no object below the prefix; see ShardFolder."""
         # Another pack may begin after this check. Then the conditional writes of the shards decide
         # which pack succeeds.
-        page = self._bucket.ask(
-            "list_objects_v2", what="list what is there", Prefix=self._location.key, MaxKeys=1
-        )
-        if page.get("Contents"):
+        found = first_below(self._location)
+        if found is not None:
             raise StorageError(
-                f"{self._location}: is not empty, there is {page['Contents'][0]['Key']}: shards are packed to a "
+                f"{self._location}: is not empty, there is {found}: shards are packed to a "
                 f"prefix of their own; if a killed pack has left shards there without a collection, delete them first"
             )
 
     def discard(self) -> None:
         """Delete the objects that were begun; see ShardFolder."""
+        self._delete(self.begun)
+
+    def sweep(self, mark: str, keep: Collection[str] = ()) -> None:
+        """Delete objects, and abort the uploads of such objects; see ShardFolder."""
+        prefix = self._location.key
+        # uploads first: one that ends meanwhile is an object when the objects are listed
+        if self._location.is_s3:
+            self._abort_uploads(mark)
+        names = [found.key.removeprefix(prefix) for found in list_objects(self._location)]
+        self._delete(self.location_of(name) for name in names if mark in name and name not in keep)
+
+    def _abort_uploads(self, mark: str) -> None:
+        from blobpack.stores.s3.answers import is_unlisted
+        from blobpack.stores.s3.bucket import Bucket, ObjectKey
+        from blobpack.stores.s3.unfinished import abort_upload, list_uploads
+
+        bucket, prefix = Bucket.at(self._location), self._location.key
+        try:
+            for upload in list_uploads(bucket, prefix):
+                if mark in upload.key.removeprefix(prefix):
+                    abort_upload(ObjectKey(bucket, upload.key), upload.id)
+        except StorageError as exc:
+            # a server that can't list uploads, or no right to list them: S3 may keep parts of them
+            if not is_unlisted(exc):
+                raise
+
+    def _delete(self, locations: Iterable[Location]) -> None:
         left: list[StorageError] = []
-        for key in [location.key for location in self.begun]:
-            # S3 answers the deletion of a missing object with success
+        for location in locations:
             try:
-                self._bucket.ask("delete_object", what=f"delete {key}", Key=key)
+                delete_object(location)
             except StorageError as exc:
                 # the other objects may still be deleted
                 left.append(exc)

@@ -19,7 +19,12 @@ from blobpack.opening.kind import COLLECTION_NAME
 from blobpack.packing.cutters import FileCutter, PayloadCutter, make_cutter
 from blobpack.packing.files import Skipped
 from blobpack.packing.members import write_members
-from blobpack.packing.options import PackOptions, access_of, complete_options, with_pack_options
+from blobpack.packing.options import (
+    PackOptions,
+    complete_options,
+    target_access_of,
+    with_pack_options,
+)
 from blobpack.packing.pack import PackReport, nothing_to_pack
 from blobpack.packing.shard_folder import shard_folder, shard_location
 from blobpack.packing.sources import (
@@ -67,10 +72,14 @@ def pack_shards(
 
     The blobs are `00000.tar`, `00001.tar` … and the collection is `collection.idx`, in a folder or
     prefix of their own. open_collection reads them together. Each blob appears whole or not at all,
-    and the collection appears last. After an error, no blob is left. The next blob begins with the
-    first file that does not fit any more, so the same input gives the same blobs. Blobs in S3 are
-    uploaded while they are packed, in bounded memory. If the process is killed, the blobs that were
-    complete stay, without a collection.
+    and the collection appears last. After an error, no blob is left. Blobs in S3 are uploaded while
+    they are packed, in bounded memory. If the process is killed, the blobs that were complete stay,
+    without a collection.
+
+    The next blob begins with the first file that does not fit any more, so the same input gives the
+    same blobs. Files that follow each other and have one stem, such as `1.jpg` and `1.json`, are one
+    sample, and lie in one blob, unless they are larger than a blob or than 64 MiB. WebDataset needs
+    this, because it reads samples from one blob at a time.
 
     Args:
         source: Folders, prefixes in S3, files or payloads, named as pack names them.
@@ -97,7 +106,7 @@ def pack_shards(
     began = time.perf_counter()
     complete = complete_options("pack_shards", options)
     check_packable(source, complete)
-    location = shard_location(folder, access_of(complete))
+    location = shard_location(folder, target_access_of(complete))
     check_number("shard_bytes", shard_bytes, SHARD_BYTES_MIN)
     check_flag("allow_empty", allow_empty)
     if level is not None:
@@ -107,11 +116,12 @@ def pack_shards(
     # before cutting: files that the filters exclude must take no room
     found, complete = filter_by_name(found, complete, skipped)
     room = shard_bytes - len(END_OF_ARCHIVE)
-    writer = _ShardWriter(
-        make_cutter(found), room, complete, skipped, level, allow_empty, number_of(found)
+    writer = ShardWriter(
+        make_cutter(found, room), room, complete, skipped, level, allow_empty, number_of(found)
     )
+    shard_name = SHARD_NAME if level is None else COMPRESSED_NAME
     with shard_folder(location) as place:
-        blobs = writer.write_all(place)
+        blobs = writer.write_all(place, shard_name)
         target = place.begin(COLLECTION_NAME)
         # reads only the indexes of the blobs, and refuses a name that is in two of them
         report = collect(blobs, target)
@@ -133,7 +143,7 @@ class _NoMoreImages(Exception):  # noqa: N818 (no error: the blob that was begun
     """No file that was left is an image, so the blob that was begun is empty."""
 
 
-class _ShardWriter:
+class ShardWriter:
     """Writes one blob after the other.
 
     Attributes:
@@ -156,12 +166,16 @@ class _ShardWriter:
         self._total = total
         self._members = self.blob_bytes = 0
 
-    def write_all(self, place: ShardFolder) -> list[Location]:
-        """Write blobs until nothing is left, and at least one; return their locations."""
+    def write_all(self, place: ShardFolder, shard_name: str) -> list[Location]:
+        """Write blobs until nothing is left, and at least one; return their locations.
+
+        Args:
+            place: The folder or prefix.
+            shard_name: Format of the names of blobs, which receives the number of the blob.
+        """
         written: list[Location] = []
-        name = SHARD_NAME if self._level is None else COMPRESSED_NAME
         while self._cutter or not written:
-            location = place.begin(name.format(len(written)))
+            location = place.begin(shard_name.format(len(written)))
             try:
                 self._write_blob(location, may_be_empty=not written and self._allow_empty)
             except _NoMoreImages:

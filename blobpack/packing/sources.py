@@ -15,7 +15,7 @@ from blobpack.packing.files import FileList, Skipped, filter_files, rename_files
 from blobpack.packing.listing import list_folder, list_given, sorted_by_name
 from blobpack.packing.names import GivenNames, NameChange
 from blobpack.packing.objects import Objects, list_prefix, list_prefixes
-from blobpack.packing.options import access_of, directory_of, globs_of
+from blobpack.packing.options import directory_of, globs_of, source_access_of
 from blobpack.packing.stream import total_bytes
 from blobpack.stores.arguments import is_place, local_path_of, location_of
 from blobpack.stores.location import Location
@@ -116,10 +116,10 @@ def _resolve(source: Packable, options: PackOptions, skipped: Skipped) -> Resolv
         return _checked_payloads(source.items())
     hidden, follow = options["hidden"], options["follow_symlinks"]
     directory = directory_of(options)
-    access = access_of(options)
+    access = source_access_of(options)
     if isinstance(source, (str, os.PathLike)):
         place = location_of("source", source, prefix=True, access=access)
-        if directory is None and place.is_s3:
+        if directory is None and place.has_key:
             return list_prefix(place, skipped, hidden=hidden)
         # a path that does not exist counts as a folder: list_folder then names it in a SourceError
         if directory is None and not os.path.isfile(place):  # noqa: PTH113
@@ -201,7 +201,7 @@ def _checked_places(
     given: Iterable[object], directory: Location | None, access: Access
 ) -> Iterator[str | os.PathLike[str]]:
     """Yield each element of a source: a local path, or the Location of a prefix in S3."""
-    far = directory if directory and directory.is_s3 else None
+    far = directory if directory and directory.has_key else None
     for one in given:
         if not isinstance(one, (str, os.PathLike)):
             raise TypeError(

@@ -1,4 +1,4 @@
-"""Extract members into files, and never write outside the target folder; or into objects in S3 (extract_s3.py).
+"""Extract members into files, and never write outside the target folder; or into objects in S3 (extract_objects.py).
 
 Strategy: a name is hostile input. Names that lead outside, are too long, or are in each other's way are refused before
 the first file is written (target_names.py).
@@ -19,9 +19,10 @@ from blobpack.model import check_callable, check_several
 from blobpack.opening.open import is_blob, opened, source_of
 from blobpack.progress import counting
 from blobpack.reading.chosen import choose, read_chosen
+from blobpack.reading.extract_objects import put_members
 from blobpack.reading.folders import Folders, write_file
 from blobpack.reading.target_names import check_names
-from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
+from blobpack.stores.access.remote import CopyOptions, accesses_of, with_copy_options
 from blobpack.stores.arguments import is_place, output_folder
 
 if TYPE_CHECKING:
@@ -55,14 +56,14 @@ class ExtractReport:
 
 @recognise_swap(source=is_blob, folder=is_place)
 @recognise_swap(folder=is_place, members=is_several)
-@with_remote_options
+@with_copy_options
 def extract(
     source: Reader | str | os.PathLike[str],
     folder: str | os.PathLike[str],
     members: Index | Iterable[Which] | None = None,
     *,
     progress: ProgressCallback | None = None,
-    **remote: Unpack[RemoteOptions],
+    **remote: Unpack[CopyOptions],
 ) -> ExtractReport:
     """Write members as files below a folder, which is made if it does not exist; or as objects below a prefix in S3.
 
@@ -78,7 +79,7 @@ def extract(
         members: The members to extract: an index, such as a selection; or names, Members or rows. None for all members of
             the source.
         progress: Called after each member with the Progress in members and bytes.
-        remote: How remote blobs are reached: see RemoteOptions.
+        remote: How remote blobs are reached: see CopyOptions.
 
     Raises:
         UnsafeNameError: a name is empty, absolute, holds "..", is too long for the target, or lies in more than 256
@@ -93,8 +94,8 @@ def extract(
         TypeError: an argument has a wrong type, such as one name instead of several.
         ValueError: the folder is a URL that can't be written to.
     """
-    access = Access.of("extract", remote)
-    found = source_of("source", source, access)
+    source_access, access = accesses_of("extract", remote)
+    found = source_of("source", source, source_access)
     location = output_folder("folder", folder, access)
     check_callable("progress", progress)
     if members is not None:
@@ -112,10 +113,7 @@ def _extract(
     payload_bytes = sum(each.member.size for each in chosen.values())
     show = counting(progress, total=len(chosen), total_bytes=payload_bytes)
     hard_links = 0
-    if location.is_s3:
-        # imported here, because boto3 takes 160 ms to import
-        from blobpack.reading.extract_s3 import put_members
-
+    if location.has_key:
         put_members(blob, chosen, location.as_folder, show)
     else:
         hard_links = _write_files(blob, chosen, location.path, show)

@@ -107,8 +107,8 @@ def verify(
 
     Args:
         source: An open blob or collection; or the path or URL of one, or of a folder, prefix or glob of blobs.
-        index: An index, or the path or URL of an index or offsets file, if `source` is the path or URL of a blob; None
-            for the index that open_blob finds.
+        index: An index, or the path or URL of an index or offsets file, or of the index of another program, if `source` is
+            the path or URL of a blob; None for the index that open_blob finds.
         full: Also read every payload and compare it with its checksum, if the index has checksums.
         threads: Number of threads that read; None for one for each processor, up to 8, or 8 for a remote blob.
         progress: Called now and then with the Progress in members and bytes, while payloads are read.

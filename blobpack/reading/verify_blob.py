@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from blobpack.checksum import crc32c
 from blobpack.errors import FormatError, StaleIndexError
 from blobpack.index.index import Index
-from blobpack.opening.find_index import embedded_index, find_index, read_any_index
+from blobpack.opening.find_index import embedded_index, find_index, unchecked_index
 from blobpack.progress import only_forward
 from blobpack.tar.check import Failure, check_structure, failure_at, is_sound, without_url
 from blobpack.tar.facts import read_facts
@@ -88,7 +88,10 @@ def index_to_compare(
     if isinstance(index, Index):
         return index, []
     if index is not None:
-        return read_any_index(index), []
+        try:
+            return unchecked_index(store, index), []
+        except StaleIndexError as exc:
+            return None, [Failure("archive", None, None, None, without_url(str(exc), store.url))]
     try:
         return find_index(store, None, "refuse"), []
     except StaleIndexError as exc:

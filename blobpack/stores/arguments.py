@@ -51,9 +51,9 @@ def output_location(name: str, place: object, access: Access = NO_ACCESS) -> Loc
     """
     location = location_of(name, place, access=access)
     _check_no_version(name, location)
-    if not (location.is_local or location.is_s3):
-        raise ValueError(f"{name} must be a local path or an s3:// URL, not {location.text!r}")
-    if location.is_s3 and (not location.key or location.key.endswith("/")):
+    if not (location.is_local or location.has_key):
+        raise _not_writable(name, location)
+    if location.has_key and (not location.key or location.key.endswith("/")):
         raise ValueError(f"{name} {location.text!r} is a prefix: add the name of an object")
     return location
 
@@ -66,10 +66,16 @@ def output_folder(name: str, place: object, access: Access = NO_ACCESS) -> Locat
         ValueError: the value is empty, or a URL that can't be written to.
     """
     location = location_of(name, place, prefix=True, access=access)
-    if not (location.is_local or location.is_s3):
-        raise ValueError(f"{name} must be a local path or an s3:// URL, not {location.text!r:.200}")
+    if not (location.is_local or location.has_key):
+        raise _not_writable(name, location)
     _check_no_version(name, location)
     return location
+
+
+def _not_writable(name: str, location: Location) -> ValueError:
+    return ValueError(
+        f"{name} must be a local path, or a URL that can be written to, such as s3://bucket/key, not {location.text!r:.200}"
+    )
 
 
 def _check_no_version(name: str, location: Location) -> None:
@@ -86,10 +92,19 @@ def local_path(name: str, place: object) -> str:
         TypeError: the value is neither a str nor a path object.
         ValueError: the value is empty, or a URL other than file://.
     """
-    location = location_of(name, place, prefix=True)
+    return local_location(name, place).path
+
+
+def local_location(name: str, place: object, access: Access = NO_ACCESS) -> Location:
+    """Parse an argument that names a local file or folder, which may name remote blobs; see local_path.
+
+    Raises:
+        TypeError, ValueError: as described for local_path.
+    """
+    location = location_of(name, place, prefix=True, access=access)
     if not location.is_local:
         raise ValueError(f"{name} must be a local path, not {location.text!r:.200}")
-    return location.path
+    return location
 
 
 def output_or_file(name: str, value: object, access: Access = NO_ACCESS) -> Location | BinaryIO:

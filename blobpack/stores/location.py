@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from blobpack.model import redacted
 from blobpack.stores.access.hugging_face import hub_url
 from blobpack.stores.access.remote import NO_ACCESS, Access
+from blobpack.stores.clouds.schemes import check_cloud, is_cloud, split_cloud
 from blobpack.stores.url import (
     VERSION,
     parse_file_url,
@@ -23,14 +24,14 @@ from blobpack.stores.url import (
     without_nul,
 )
 
-Kind = Literal["local", "http", "s3"]
+Kind = Literal["local", "http", "s3", "cloud"]
 
 KINDS: dict[str, Kind] = {"http": "http", "https": "http", "s3": "s3"}
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A local path, an http(s):// URL, or the s3:// URL of an object or prefix.
+    """A local path, an http(s):// URL, or the URL of an object or prefix in S3 or in another cloud.
 
     A local location can be passed to `open`, `os.stat` or `Path` like a path. A remote location raises ValueError there.
 
@@ -39,7 +40,7 @@ class Location:
 
     Attributes:
         whole: The path or URL as it was given; the path, if a file:// URL was given.
-        kind: "local", "http" or "s3".
+        kind: "local", "http", "s3", or "cloud" for what obstore and fsspec reach.
         access: How remote blobs are reached. A local location has it, too: a local collection may name blobs in S3.
     """
 
@@ -54,8 +55,8 @@ class Location:
         """Parse a path or URL. A Location is returned unchanged.
 
         Args:
-            place: A path, or a file://, http(s)://, hf:// or s3:// URL.
-            prefix: Also accept an S3 bucket without a key.
+            place: A path, or a URL: file://, http(s)://, hf://, s3://, gs://, az:// or another one that fsspec knows.
+            prefix: Also accept a bucket without a key.
             access: How remote blobs are reached.
 
         Raises:
@@ -76,9 +77,13 @@ class Location:
         if scheme == "file":
             return cls(without_nul(parse_file_url(text, rest), text), "local", access)
         kind = KINDS.get(scheme)
+        if kind is None and is_cloud(scheme):
+            check_cloud(scheme, rest, prefix=prefix)
+            return cls(f"{scheme}://{rest}", "cloud", access)
         if kind is None:
             raise ValueError(
-                f"{redacted(text)!r}: blobs are read from paths, file://, s3://, http(s):// and hf:// URLs, not {scheme}://"
+                f"{redacted(text)!r}: blobs are read from paths, file://, s3://, gs://, az://, http(s):// and hf:// URLs, "
+                f"and from others that fsspec knows, not {scheme}://"
             )
         if kind == "s3":
             bucket, key, _ = split_s3(rest)
@@ -94,6 +99,13 @@ class Location:
     def in_s3(cls, bucket: str, key: str, access: Access = NO_ACCESS) -> Location:
         """Return the location of an object in S3."""
         return cls(f"s3://{bucket}/{key}", "s3", access)
+
+    def at_key(self, key: str) -> Location:
+        """Return the location of another object in the bucket of this one."""
+        bucket = self.bucket
+        return self._moved(
+            f"{self.scheme}://{bucket}/{key}" if bucket else f"{self.scheme}://{key}"
+        )
 
     @property
     def text(self) -> str:
@@ -123,6 +135,16 @@ class Location:
         return self.kind == "s3"
 
     @property
+    def has_key(self) -> bool:
+        """True for an object or prefix, in S3 or in another cloud."""
+        return self.kind in ("s3", "cloud")
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of a URL, in lower case."""
+        return self.whole.partition("://")[0]
+
+    @property
     def path(self) -> str:
         """The local path.
 
@@ -144,21 +166,25 @@ class Location:
 
     @property
     def bucket(self) -> str:
-        """Name of the S3 bucket.
+        """Name of the bucket, container or host.
 
         Raises:
-            ValueError: the location is not in S3.
+            ValueError: the location has no key.
         """
-        return self.s3_parts()[0]
+        return self._cloud_parts()[0] if self.kind == "cloud" else self.s3_parts()[0]
 
     @property
     def key(self) -> str:
-        """Key or prefix in S3, which may contain any character.
+        """Key or prefix, which may contain any character.
 
         Raises:
-            ValueError: the location is not in S3.
+            ValueError: the location has no key.
         """
-        return self.s3_parts()[1]
+        return self._cloud_parts()[1] if self.kind == "cloud" else self.s3_parts()[1]
+
+    def _cloud_parts(self) -> tuple[str, str]:
+        scheme, _, rest = self.whole.partition("://")
+        return split_cloud(scheme, rest)
 
     @property
     def version_id(self) -> str:
@@ -181,7 +207,7 @@ class Location:
 
     @property
     def remote_name(self) -> str:
-        """The key in S3, or the decoded path of an http(s):// URL without its leading "/".
+        """The key, or the decoded path of an http(s):// URL without its leading "/".
 
         Raises:
             ValueError: the location is local.

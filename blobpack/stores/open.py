@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobNotFoundError
+from blobpack.stores.access.objects import open_object
 from blobpack.stores.base import OPENING_TAIL_BYTES
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import Location
@@ -33,7 +34,7 @@ def open_store(
     """Open the store of a blob without decompressing it.
 
     Args:
-        url: A path, or a file://, s3:// or http(s):// URL.
+        url: A path or URL.
         tail: If the blob is remote, fetch its last bytes in the opening request: they may hold an index.
         cache: Caches what is read, if the blob is remote and its server names versions of it.
         counters: Count the requests, if the blob is remote; None: new counters.
@@ -47,11 +48,8 @@ def open_store(
     if location.is_local:
         return LocalStore(location)
     tail_bytes = OPENING_TAIL_BYTES if tail else 0
-    if location.is_s3:
-        # Imported here, because boto3 takes 160 ms to import, and other blobs do without it.
-        from blobpack.stores.s3.store import S3Store
-
-        store: Store = S3Store(location, tail_bytes=tail_bytes, counters=counters)
+    if location.has_key:
+        store = open_object(location, tail_bytes=tail_bytes, counters=counters)
         # Without an ETag, a changed object of the same size would be read from the cache as it was.
         return cache.around(store) if cache and store.version else store
     from blobpack.stores.http.store import HttpStore
@@ -70,10 +68,10 @@ def open_pinned(
 ) -> Store:
     """Open the store of a remote blob whose size and version are known.
 
-    For S3 this sends no request: a read will notice if the object is no longer this version.
+    For an object this sends no request: a read will notice if the object is no longer this version.
 
     Args:
-        location: The blob in S3 or behind HTTP.
+        location: The blob, which is remote.
         size: Size in bytes.
         version: Version that the blob must have.
         counters: Count the requests for the blob's bytes.
@@ -83,10 +81,8 @@ def open_pinned(
         BlobChangedError: the blob behind HTTP has another version.
         StorageError: the server refused or could not be reached.
     """
-    if location.is_s3:
-        from blobpack.stores.s3.store import S3Store
-
-        store = S3Store(location, size=size, version=version, counters=counters)
+    if location.has_key:
+        store = open_object(location, size=size, version=version, counters=counters)
         return cache.around(store) if cache else store
     from blobpack.stores.http.store import HttpStore
 

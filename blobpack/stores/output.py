@@ -48,10 +48,10 @@ def writing(
     """Open a new file or object, which replaces the one at the URL when the block ends without an error.
 
     Args:
-        url: A path, file:// or s3:// URL.
-        expected_bytes: For S3: estimated largest size of the object.
+        url: A path, or the URL of a file or object.
+        expected_bytes: For an object: estimated largest size of the object.
         resume: For S3: resume an upload that was interrupted.
-        new: For S3: there must be no object yet.
+        new: For an object: there must be no object yet.
         ready: Called when everything is written, just before the file or object takes its place.
 
     Raises:
@@ -62,6 +62,16 @@ def writing(
     if location.is_local:
         with replacing(location, ready=ready) as file:
             yield FileSink(file, os.fspath(file.name))
+        return
+    if not location.is_s3:
+        from blobpack.stores.clouds.upload import uploading as uploading_to_cloud
+
+        if resume:
+            raise StorageError(f"{location}: only an upload to S3 can be resumed")
+        with uploading_to_cloud(
+            location, expected_bytes=expected_bytes, new=new, ready=ready
+        ) as cloud_upload:
+            yield cloud_upload
         return
     # Imported here, because boto3 takes 160 ms to import.
     from blobpack.stores.s3.upload import uploading

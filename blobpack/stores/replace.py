@@ -65,6 +65,8 @@ OWN_SUFFIXES = {
     ".jsonl": "JSON lines file of offsets",
     ".ndjson": "JSON lines file of offsets",
     ".parquet": "Parquet file of offsets",
+    ".json": "JSON",
+    ".sqlite": "SQLite database",
     ".html": "gallery",
     ".htm": "gallery",
 }

@@ -30,7 +30,7 @@ class Stats:
         bytes_sent: Bytes that were uploaded, without those that S3 copied.
         boto3_reads: Number of reads from S3 that went through boto3, which takes 20 to 70 times the processor time of our
             own connections.
-        boto3_reason: Why the latest of them did, such as "a proxy"; "" if none did.
+        boto3_reason: Why the latest of them did, such as "an access point"; "" if none did.
     """
 
     requests: int = 0

@@ -1,4 +1,6 @@
-"""Compare names as files: two names of one normal form are extracted to one file.
+"""What names of members mean: which of them are one file, and which belong to one sample.
+
+Two names of one normal form are extracted to one file.
 
 So wherever two members must not have one name, names are compared in this form: "a/b.jpg", "./a/b.jpg" and "a//b.jpg"
 are one. A lookup by name, such as `blob.read(name)`, compares names as they are in the tar.
@@ -24,6 +26,22 @@ if TYPE_CHECKING:
 # The part after the last "/" of a name that is not of an AppleDouble file. macOS's tar puts these files before members, for
 # what other file systems can't hold. By their names they look like images.
 NOT_APPLE_DOUBLE = re.compile(r"(?:\A|/)(?!\._)[^/]*\Z")
+
+STEM_AND_FIELD = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
+OF_A_TOOL = re.compile(r"__[^/]*__", re.DOTALL)
+
+
+def split_sample(name: str) -> tuple[str, str]:
+    """Return the stem and the field of a member's name, as WebDataset splits them; two empty texts if it belongs to no sample.
+
+    The stem ends at the first dot of the file name, and the field is what follows it, in lower case: `a/1.seg.png` is the
+    field `seg.png` of the sample `a/1`. Members without a stem or without a field belong to no sample, nor do those named
+    `__…__`.
+    """
+    found = STEM_AND_FIELD.fullmatch(name)
+    if found is None or OF_A_TOOL.fullmatch(name):
+        return "", ""
+    return found[1], found[2].lower()
 
 
 def is_hidden(name: str) -> bool:

@@ -16,6 +16,7 @@ from blobpack.errors import BlobChangedError, FormatError, StorageError
 from blobpack.index.tables.offsets import iter_offsets, offsets_path, void_path
 from blobpack.indexfile.footer import INDEX_MAGIC, sidecar_of
 from blobpack.indexfile.open import read_footer
+from blobpack.stores.access.objects import delete_object
 from blobpack.stores.http.etag import differ
 from blobpack.stores.local import version_of
 from blobpack.stores.location import Location
@@ -42,8 +43,8 @@ def forget_beside(blob: Location) -> None:
     Raises:
         StorageError: a file can't be removed, or can't be read, so that nobody knows whose it is.
     """
-    if blob.is_s3:
-        _forget_in_s3(sidecar_of(blob))
+    if blob.has_key:
+        _forget_object(sidecar_of(blob))
         return
     # a blob that is opened through a symbolic link has its files beside the link, or beside the blob
     target = resolve_target(blob)
@@ -91,7 +92,7 @@ def _is_offsets(path: Path) -> bool:
     return True
 
 
-def _forget_in_s3(sidecar: Location) -> None:
+def _forget_object(sidecar: Location) -> None:
     try:
         with open_store(sidecar) as store:
             begins = store.read_range(0, min(len(INDEX_MAGIC), store.size))
@@ -100,13 +101,7 @@ def _forget_in_s3(sidecar: Location) -> None:
             return
         raise
     if begins == INDEX_MAGIC:
-        _delete(sidecar)
-
-
-def _delete(location: Location) -> None:
-    from blobpack.stores.s3.bucket import Bucket
-
-    Bucket.at(location).ask("delete_object", what=f"delete {location.key}", Key=location.key)
+        delete_object(sidecar)
 
 
 def forget_if_replaced(blob: Location, version: str) -> None:
@@ -131,7 +126,7 @@ def forget_if_replaced(blob: Location, version: str) -> None:
             return
         raise
     if footer and footer.identity and footer.identity.version == version:
-        _delete(sidecar)
+        delete_object(sidecar)
 
 
 @contextmanager

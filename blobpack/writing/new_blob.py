@@ -106,7 +106,7 @@ class NewBlob:
             # The ETag of a finished upload ties the index to this object: an overwritten one is noticed at once.
             self.index.identity = replace(self.index.identity, version=self.sink.version)
         self.index.save(sidecar_of(self.location), force=True)
-        if self.location.is_s3:
+        if self.location.has_key:
             forget_if_replaced(self.location, self.sink.version)
 
 

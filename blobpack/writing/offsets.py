@@ -303,7 +303,7 @@ def _path_of(blob: BlobPart) -> str:
         return blob.address
     if blob.location.is_local:
         return os.path.abspath(blob.location.path)  # noqa: PTH100 (keeps links)
-    server = blob.location.bucket if blob.location.is_s3 else blob.location.whole.split("/", 3)[2]
+    server = blob.location.bucket if blob.location.has_key else blob.location.whole.split("/", 3)[2]
     return f"{server}/{blob.location.remote_name}"
 
 

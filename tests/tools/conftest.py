@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from pages import DOCS, blocks
+from pages import DOCS, PAGES, Runner, blocks, rewrite, same
 
 import blobpack
 
@@ -64,5 +65,34 @@ def run_example(tmp_path: Path) -> Callable[..., str]:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def run_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], set[str]]:
+    """Function that runs the examples of a tool in README.md and docs/, and returns the names of their pages.
+
+    The examples find the images of the five-minute start in imgs/, and a blob of them, out.tar.
+    """
+
+    def run(tool: str) -> set[str]:
+        monkeypatch.chdir(tmp_path)
+        Runner().run(
+            next(block for block in blocks(DOCS / "start.md") if block.language == "python")
+        )
+        blobpack.pack("imgs/", "out.tar")
+        found = set()
+        for page in PAGES:
+            mine = [block for block in blocks(page) if block.tool == tool and block.runs]
+            runner = Runner()
+            for block in mine:
+                found.add(page.stem)
+                for command, shown, came in runner.run(block):
+                    if not same(shown, came) and os.environ.get("BLOBPACK_REWRITE_DOCS"):
+                        rewrite(page, command, shown, came)
+                    else:
+                        assert same(shown, came), f"{block}: prints\n{came}\nand not\n{shown}"
+        return found
 
     return run

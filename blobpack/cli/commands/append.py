@@ -11,7 +11,7 @@ from blobpack.cli.opened import is_same_file
 from blobpack.cli.options import duplicates_option, json_option, packing_options
 from blobpack.cli.params import PathOrS3
 from blobpack.cli.printing import progress_option, progress_shown
-from blobpack.cli.remote import upload_options
+from blobpack.cli.remote import copy_options
 from blobpack.cli.report import print_report
 from blobpack.editing.append import append as library
 from blobpack.editing.append_shard import collection_at
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     help="If BLOB is in S3: do without this property of the object, instead of copying it to the new one. Repeatable.",
 )
 @progress_option
-@upload_options
+@copy_options("blob")
 @json_option
 def append(
     blob: Location,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from blobpack.cli.completion import complete_member
+from blobpack.cli.completion.names import complete_member
 from blobpack.cli.opened import opened_source
 from blobpack.cli.options import (
     allow_option,

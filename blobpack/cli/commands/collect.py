@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 @duplicates_option(
     "If two blobs have a member of the same name: refuse, or find the member in the last blob (last)."
 )
+@click.option(
+    "--add",
+    is_flag=True,
+    help="Keep what the collection has, and add the blobs that are not in it yet.",
+)
 @click.option("--scan", is_flag=True, help="Scan blobs that have no index, instead of failing.")
 @concatenated_option
 @force_option
@@ -42,6 +47,7 @@ def collect(
     blobs: tuple[Location, ...],
     output: Location | None,
     duplicates: Duplicates,
+    add: bool,
     scan: bool,
     concatenated: bool,
     force: bool,
@@ -55,6 +61,7 @@ def collect(
 
     \b
     blobpack collect shards/
+    blobpack collect shards/ --add
     blobpack collect 's3://bucket/train/*.tar'
     blobpack cat s3://bucket/train/ cats/0001.jpg > cat.jpg
     """
@@ -62,8 +69,10 @@ def collect(
     # places.
     if len(blobs) > 1 and output is None:
         raise click.UsageError("several BLOBS need -o FILE, the collection to write")
-    if output and not (output.is_local or output.is_s3):
-        raise click.UsageError(f"-o is a path or an s3:// URL, but {output} is neither")
+    if output and not (output.is_local or output.has_key):
+        raise click.UsageError(
+            f"-o is a path, or a URL that can be written to, such as s3://bucket/key, but {output} is neither"
+        )
     if output:
         check_output_name("-o", output, COLLECTION, force=force)
     with progress_shown("blobs") as progress:
@@ -71,6 +80,7 @@ def collect(
             blobs[0] if len(blobs) == 1 else blobs,
             output,
             duplicates=duplicates,
+            add=add,
             scan=scan,
             concatenated=concatenated,
             force=force,

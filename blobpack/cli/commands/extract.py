@@ -19,7 +19,7 @@ from blobpack.cli.options import (
 )
 from blobpack.cli.params import PathOrS3
 from blobpack.cli.printing import print_report_line, progress_option, progress_shown
-from blobpack.cli.remote import upload_options
+from blobpack.cli.remote import copy_options
 from blobpack.cli.report import print_json, print_left_out
 from blobpack.quoting import one_line
 from blobpack.reading.extract import extract as library
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @cache_option
 @selection_options
 @progress_option
-@upload_options
+@copy_options("folder")
 @json_option
 def extract(
     blob: Location,

@@ -18,7 +18,7 @@ from blobpack.cli.options import (
 )
 from blobpack.cli.params import BlobUrl, PlainTar
 from blobpack.cli.printing import progress_option, progress_shown
-from blobpack.cli.remote import upload_options
+from blobpack.cli.remote import copy_options
 from blobpack.cli.report import place_option, print_combined
 from blobpack.editing.merge import merge as library
 from blobpack.opening.kind import kind_of
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @empty_option
 @force_option
 @progress_option
-@upload_options
+@copy_options("out")
 @json_option
 def merge(
     blobs: tuple[Location, ...],

@@ -16,9 +16,9 @@ from blobpack.cli.options import (
     json_option,
     packing_options,
 )
-from blobpack.cli.params import ByteSize, LocalPath, PathOrS3, Whole
+from blobpack.cli.params import ByteSize, LocalList, PathOrS3, Whole
 from blobpack.cli.printing import progress_option, progress_shown
-from blobpack.cli.remote import upload_options
+from blobpack.cli.remote import copy_options
 from blobpack.cli.report import place_option, print_packed
 from blobpack.packing.manifest import read_manifest
 from blobpack.packing.shards import SHARD_BYTES_MIN, pack_shards
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 @naming_options
 @click.option(
     "--manifest",
-    type=LocalPath(exists=True, dir_okay=False),
+    type=LocalList(exists=True, dir_okay=False),
     metavar="LIST",
     help="Pack the files and objects in this list: a text with one URL, key or path on each line; "
     "or .csv or .jsonl with url, path or key, and optionally name. Relative keys and paths start at SRC.",
 )
 @click.option(
     "--encord",
-    type=LocalPath(exists=True, dir_okay=False),
+    type=LocalList(exists=True, dir_okay=False),
     metavar="FILE",
     help="Pack the images that this JSON or CSV file for Encord lists. If it contains ARNs of an access point, SRC can be the "
     "bucket behind it. Videos, DICOM series and other kinds are left out and counted.",
@@ -80,7 +80,7 @@ if TYPE_CHECKING:
 @empty_option
 @force_option
 @progress_option
-@upload_options
+@copy_options("out")
 @json_option
 def pack(
     sources: tuple[Location, ...],
@@ -90,8 +90,8 @@ def pack(
     resume: bool,
     shard_bytes: int | None,
     level: int | None,
-    manifest: str | None,
-    encord: str | None,
+    manifest: Location | None,
+    encord: Location | None,
     allow_empty: bool,
     force: bool,
     as_json: bool,
@@ -177,7 +177,7 @@ def _check_usage(
         raise click.UsageError(
             f"{out} is a folder: OUT, the last argument, must name a blob, unless --shard-size is given"
         )
-    if shard_bytes is None and out.is_s3 and out.text.endswith("/"):
+    if shard_bytes is None and out.has_key and out.text.endswith("/"):
         raise click.UsageError(
             f"{out} is a prefix: OUT, the last argument, must name a blob, unless --shard-size is given"
         )
@@ -199,8 +199,8 @@ def _check_usage(
 def _source(
     sources: tuple[Location, ...],
     directory: Location | None,
-    manifest: str | None,
-    encord: str | None,
+    manifest: Location | None,
+    encord: Location | None,
 ) -> Packable:
     """Return what to pack: what a list names, or the sources themselves."""
     if manifest and encord:

@@ -15,7 +15,7 @@ from blobpack.cli.options import (
 )
 from blobpack.cli.params import BlobUrl, ByteSize, PathOrS3, Whole
 from blobpack.cli.printing import progress_option, progress_shown
-from blobpack.cli.remote import upload_options
+from blobpack.cli.remote import copy_options
 from blobpack.cli.report import print_packed
 from blobpack.packing.repack import MEMBER_BYTES_MAX, repack as library
 from blobpack.writing.compress import is_compressed_target
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 @empty_option
 @force_option
 @progress_option
-@upload_options
+@copy_options("out")
 @json_option
 def repack(
     source: Location,

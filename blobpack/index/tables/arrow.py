@@ -46,12 +46,25 @@ def need(module: str, extra: str) -> Any:
     Raises:
         PackageMissingError: the package is not installed.
     """
+    return need_alone(module, f"'blobpack[{extra}]'")
+
+
+def need_alone(module: str, to_install: str = "") -> Any:
+    """Import an optional package that no extra of blobpack installs.
+
+    Args:
+        module: Name of the module.
+        to_install: What pip installs it by; "": its own name.
+
+    Raises:
+        PackageMissingError: the package is not installed.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as exc:
         package = module.partition(".")[0]
         raise PackageMissingError(
-            f"{package} is needed here, and can't be imported ({exc}): pip install 'blobpack[{extra}]'"
+            f"{package} is needed here, and can't be imported ({exc}): pip install {to_install or package}"
         ) from exc
 
 
@@ -105,6 +118,15 @@ def to_arrow_table(columns: Columns, *, text: bool | None = None) -> pa.Table:
         else:
             table[name] = _numbers_to_arrow(column, unknown_is_zero=name in UNKNOWN_IS_ZERO)
     return pa.table(table)
+
+
+def with_plain_texts(table: pa.Table) -> pa.Table:
+    """Return a table whose media types are strings, for packages that know no dictionaries of strings."""
+    pa = need("pyarrow", "arrow")
+    if "media_type" not in table.column_names:
+        return table
+    place = table.column_names.index("media_type")
+    return table.set_column(place, "media_type", table.column(place).cast(pa.string()))
 
 
 def to_frame(columns: Columns) -> Any:

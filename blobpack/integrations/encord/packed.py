@@ -20,7 +20,7 @@ from blobpack.integrations.encord.form.urls import ACCESS_POINT, fault_of_url
 from blobpack.integrations.json_object import json_object
 from blobpack.packing.objects import LeftOut, Objects, Source
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
-from blobpack.stores.arguments import local_path, location_of
+from blobpack.stores.arguments import local_location, location_of
 from blobpack.stores.location import Location
 from blobpack.tar.header import check_name, encode_name
 from blobpack.wording import with_article
@@ -73,13 +73,13 @@ def read_registration(
         UnsafeNameError: a name is empty, absolute or leads upwards with "..".
         ValueError: an argument is a URL of a wrong kind.
     """
-    where = local_path("path", path)
-    access = Access.of("read_registration", remote)
-    bucket = None if base == "" else location_of("base", base, prefix=True, access=access)
+    listed = local_location("path", path, Access.of("read_registration", remote))
+    where = listed.path
+    bucket = None if base == "" else location_of("base", base, prefix=True, access=listed.access)
     if bucket is not None and not bucket.is_s3:
         raise ValueError(f"base must be s3://bucket, not {bucket.text!r}")
-    # the base of the command line brings its own
-    places = _Places(bucket, bucket.access if bucket else access)
+    # file and base of the command line bring their own
+    places = _Places(bucket, bucket.access if bucket else listed.access)
     text = read_text(where)
     left_out: list[LeftOut] = []
     sources: dict[str, Source] = {}

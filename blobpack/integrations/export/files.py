@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, BinaryIO
 
 from blobpack.errors import StorageError
-from blobpack.opening.kind import exists_in_s3
+from blobpack.opening.kind import object_exists
 from blobpack.stores.location import Location
 from blobpack.stores.output import writing_anywhere
 from blobpack.stores.replace import check_replaceable
@@ -125,6 +125,6 @@ def exists(location: Location) -> bool:
     Raises:
         StorageError: S3 could not be reached.
     """
-    if location.is_s3:
-        return exists_in_s3(location)
+    if location.has_key:
+        return object_exists(location)
     return os.path.lexists(location.path)

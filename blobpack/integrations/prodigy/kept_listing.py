@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import FormatError, StorageError
+from blobpack.stores.access.objects import Listed
 from blobpack.stores.s3.client import client_of
-from blobpack.stores.s3.listing import Listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

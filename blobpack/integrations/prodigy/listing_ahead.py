@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from blobpack.stores.s3.listing import Listed
+    from blobpack.stores.access.objects import Listed
 
 
 class ListingAhead:

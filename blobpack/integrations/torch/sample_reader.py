@@ -11,12 +11,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blobpack.errors import MemberNotFoundError
-from blobpack.integrations.torch.samples import find_field, group_members, split
+from blobpack.integrations.torch.samples import find_field, group_members
 from blobpack.opening.open import open as open_source
 from blobpack.opening.reader import Reader
 from blobpack.quoting import quoted
 from blobpack.reading.decode_ahead import Named
 from blobpack.reading.groups_ahead import decode_groups, keep_freed_memory
+from blobpack.tar.names import split_sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -144,7 +145,7 @@ class SampleReader:
 
     def _key(self, row: int) -> str:
         """Return the stem of the sample that has a member."""
-        return split(self.reader.index.names[row])[0]
+        return split_sample(self.reader.index.names[row])[0]
 
     def _decoded(self, stored: tuple[Wish, list[bytes]]) -> Any:
         wish, payloads = stored

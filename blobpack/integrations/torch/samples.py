@@ -1,18 +1,17 @@
 """Samples: members of one stem, such as `cats/1.jpg` and `cats/1.cls`, as WebDataset groups them.
 
-The stem ends at the first dot of the file name, and the field is what follows it, in lower case: `a/1.seg.png` is the field
-`seg.png` of the sample `a/1`. Members without a stem or without a field belong to no sample, nor do those named `__…__`.
 Members of a sample lie next to each other, as `pack` and GNU tar's `--sort=name` write them. A sample may begin in one blob
-of a collection and end in the next: `pack_shards` begins a new blob at any member.
+of a collection and end in the next: other programs than `pack_shards` may begin a new blob at any member.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from blobpack.tar.names import split_sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,17 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blobpack.opening.reader import Reader
-
-STEM_AND_FIELD = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
-OF_A_TOOL = re.compile(r"__[^/]*__", re.DOTALL)
-
-
-def split(name: str) -> tuple[str, str]:
-    """Return the stem and the field of a member's name; two empty texts if it belongs to no sample."""
-    found = STEM_AND_FIELD.fullmatch(name)
-    if found is None or OF_A_TOOL.fullmatch(name):
-        return "", ""
-    return found[1], found[2].lower()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +65,7 @@ def group(names: Iterable[str], rows: Sequence[int]) -> Samples:
     bounds: list[int] = []
     current = ""
     for name, row in zip(names, rows, strict=True):
-        stem, field = split(name)
+        stem, field = split_sample(name)
         if not field:
             continue
         if stem != current:

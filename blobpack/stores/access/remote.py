@@ -37,7 +37,19 @@ class RemoteOptions(TypedDict, total=False):
     bearer_token: str | os.PathLike[str] | None
 
 
+class CopyOptions(RemoteOptions, total=False):
+    """Options that functions with sources and a target share: how both are reached. They include RemoteOptions.
+
+    Attributes:
+        source_s3: Account and server of s3:// URLs among the sources. None: those of the target, `s3`. An open blob
+            keeps the options that it was opened with.
+    """
+
+    source_s3: S3Options | None
+
+
 REMOTE_DEFAULTS = RemoteOptions(s3=None, headers=None, bearer_token=None)
+COPY_DEFAULTS = CopyOptions(**REMOTE_DEFAULTS, source_s3=None)
 
 # a token (RFC 9110, 5.6.2), and what a value may hold (5.5)
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -80,13 +92,7 @@ class Access:
         # the usual case
         if not options:
             return NO_ACCESS
-        unknown = next((name for name in options if name not in REMOTE_DEFAULTS), None)
-        # Python itself accepts any keyword for **options, so a misspelt option would be ignored
-        if unknown is not None:
-            raise TypeError(
-                f"{function}() got an unexpected keyword argument {unknown!r}; **remote accepts only "
-                f"{', '.join(REMOTE_DEFAULTS)}"
-            )
+        _check_names(function, options, REMOTE_DEFAULTS)
         given: dict[str, Any] = {
             name: value for name, value in options.items() if value is not None
         }
@@ -138,6 +144,47 @@ class Access:
 
 # nothing given: the environment and the configuration files decide
 NO_ACCESS = Access()
+
+
+def accesses_of(function: str, options: CopyOptions) -> tuple[Access, Access]:
+    """Check the options that a caller gave, and return how the sources and the target are reached.
+
+    Args:
+        function: Name of the public function that was called, for messages.
+        options: The options.
+
+    Raises:
+        TypeError: an option does not exist, or its value has a wrong type.
+    """
+    if not options:
+        return NO_ACCESS, NO_ACCESS
+    _check_names(function, options, COPY_DEFAULTS)
+    source_s3 = options.get("source_s3")
+    shared: RemoteOptions = {
+        "headers": options.get("headers"),
+        "bearer_token": options.get("bearer_token"),
+    }
+    target = Access.of(function, {**shared, "s3": options.get("s3")})
+    if source_s3 is None:
+        return target, target
+    if not isinstance(source_s3, S3Options):
+        raise TypeError(f"source_s3 must be S3Options, not {shown(source_s3)}")
+    return Access.of(function, {**shared, "s3": source_s3}), target
+
+
+def _check_names(function: str, options: Mapping[str, object], known: Mapping[str, object]) -> None:
+    """Raise TypeError for an option that does not exist."""
+    # Python itself accepts any keyword for **options, so a misspelt option would be ignored
+    unknown = next((name for name in options if name not in known), None)
+    if unknown is not None:
+        raise TypeError(
+            f"{function}() got an unexpected keyword argument {unknown!r}; **remote accepts only {', '.join(known)}"
+        )
+
+
+def with_copy_options(function: F) -> F:
+    """Add the options of CopyOptions to the signature and the help of a function that takes them as **remote."""
+    return with_options(COPY_DEFAULTS, CopyOptions, RemoteOptions)(function)
 
 
 def with_remote_options(function: F) -> F:

@@ -35,6 +35,8 @@ class Session(Protocol):
 class S3Options:
     """Account and server for s3:// URLs, and the properties of objects that are written.
 
+    Of these options, `anonymous`, `content_type` and `metadata` hold for gs:// and az:// URLs, too.
+
     Options that are not given come from the environment and the AWS configuration files, as for the AWS CLI. If a blob that
     uses these options is pickled, they are pickled with it, but credentials are not. The process that unpickles the blob looks
     up the credentials again. A `session`, and an `sse_c_key` given as bytes, can't be pickled.

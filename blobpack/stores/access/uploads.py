@@ -32,6 +32,8 @@ MEDIA_TYPES = {
     ".tzst": "application/zstd",
 }
 TAR = "application/x-tar"
+# S3 refuses smaller parts of an object, except for the last one.
+UPLOAD_PART_BYTES_MIN = 5 << 20
 
 CHECKSUMS: dict[str, Callable[[bytes | bytearray], bytes]] = {
     "CRC32": lambda part: zlib.crc32(part).to_bytes(4, "big"),
@@ -91,10 +93,22 @@ def upload_arguments(
         arguments["Tagging"] = urlencode(options.tags, quote_via=quote)
     if media_type is not None:
         return arguments | ({"ContentType": media_type} if media_type else {})
-    by_suffix = next((MEDIA_TYPES[suffix] for suffix in MEDIA_TYPES if key.endswith(suffix)), TAR)
-    if options.content_type and by_suffix in (TAR, MEDIA_TYPES[".tar.zst"]):
+    if options.content_type and _is_blob(key):
         arguments["ContentType"] = options.content_type
-    return {"ContentType": by_suffix} | arguments
+    return {"ContentType": media_type_of(options, key)} | arguments
+
+
+def media_type_of(options: S3Options, key: str) -> str:
+    """Return the media type of a new object: that of the options for a blob, and otherwise by its suffix."""
+    return options.content_type if options.content_type and _is_blob(key) else _by_suffix(key)
+
+
+def _by_suffix(key: str) -> str:
+    return next((MEDIA_TYPES[suffix] for suffix in MEDIA_TYPES if key.endswith(suffix)), TAR)
+
+
+def _is_blob(key: str) -> bool:
+    return _by_suffix(key) in (TAR, MEDIA_TYPES[".tar.zst"])
 
 
 @dataclass(frozen=True, slots=True)

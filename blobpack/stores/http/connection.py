@@ -8,27 +8,28 @@ Content-Length or Content-Range tells.
 
 from __future__ import annotations
 
-import io
-import os
-import re
 import select
-import socket
 import ssl
 import time
-from contextlib import suppress
-from functools import cache, partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from functools import partial
+from typing import TYPE_CHECKING
 
-from blobpack.errors import StorageError
-from blobpack.stores.http.chunks import ChunkReader
-from blobpack.stores.http.proxy import open_tunnel
-from blobpack.stores.http.response import AS_EXPECTED, CONTENT_RANGE, Response, parse_headers
-from blobpack.stores.http.retry import Fault, SlowFault, TimeoutFault, UnreachableFault
+from blobpack.stores.http.body import Incoming, read_body, read_chunked_error, read_chunks
+from blobpack.stores.http.connect import CONNECT_TIMEOUT_S, connect
+from blobpack.stores.http.response import (
+    AS_EXPECTED,
+    CONTENT_RANGE,
+    Response,
+    closes_after,
+    parse_headers,
+)
+from blobpack.stores.http.retry import Fault, TimeoutFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blobpack.stores.http.proxy import Proxy
+    from blobpack.stores.http.connect import Origin
+    from blobpack.stores.http.hedging import HedgedReceiver
 
 
 # The head and a small body usually arrive together, so one recv into this buffer reads both.
@@ -37,40 +38,6 @@ BUFFER_BYTES = 64 << 10
 HEAD_BYTES_MAX = 32 << 10
 # An S3 error is a few hundred bytes of XML. A much larger body is left unread, and the connection is closed.
 ERROR_BODY_BYTES_MAX = 32 << 10
-CONNECT_TIMEOUT_S = 5.0
-# A body may take one timeout for each 100,000 bytes. A limit that did not grow with the size lost 40 MB over a link of
-# 200 KB/s that all connections share: each attempt was cut off short of its end.
-SLOWEST_BYTES = 100_000
-# In a head in small letters. The header is a list of options, in which case does not count (RFC 9110, 7.6.1).
-CLOSES = re.compile(rb"\r\nconnection:[^\r\n]*\bclose\b")
-LAST_CHUNK = b"\r\n0\r\n\r\n"
-
-
-class Origin(NamedTuple):
-    """A server to connect to.
-
-    Attributes:
-        host: Host name or IP address.
-        port: TCP port.
-        ca_file: File or folder of the certificates that verify the server; "" for the system's; None for no TLS.
-        proxy: The proxy that connects to the server; None for none.
-    """
-
-    host: str
-    port: int
-    ca_file: str | None
-    proxy: Proxy | None = None
-
-
-class ResponseReceiver(Protocol):
-    """Receives a response in place of `socket.recv_into`, and may turn to a second connection."""
-
-    # Timeout of the socket while nothing has arrived.
-    hedge_after_s: float
-
-    def receive(self, first: Connection, buffer: memoryview) -> int:
-        """Receive bytes from the first connection, or raise OvertakenError if the second one answers first."""
-        ...
 
 
 class Connection:
@@ -106,38 +73,8 @@ class Connection:
             UnreachableFault: the server can't be reached; another attempt may succeed.
             StorageError: no such server exists, or its certificate is not trusted.
         """
-        proxy = origin.proxy
-        host, port = origin[:2] if proxy is None else proxy[:2]
-        where = f"{host}:{port}"
         began = time.perf_counter()
-        try:
-            self.socket = socket.create_connection((host, port), timeout_s)
-        except OSError as exc:
-            # EAI_NONAME is final. Other resolver errors, EAI_AGAIN for one, may pass.
-            if isinstance(exc, socket.gaierror) and exc.errno == socket.EAI_NONAME:
-                raise StorageError(f"there is no server {host}: {exc}") from exc
-            raise UnreachableFault(f"can't connect to {where}: {exc}") from exc
-        # The "idna" codec rejects a host name with an empty label or a label longer than 63 letters.
-        except UnicodeError as exc:
-            raise StorageError(f"there is no server {host}: {exc}") from exc
-        try:
-            # Nagle's algorithm (RFC 896) would hold back a small request while earlier bytes are not acknowledged.
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if origin.ca_file is not None:
-                where = f"{origin.host}:{origin.port}"
-                context = tls_context(origin.ca_file)
-                if proxy is not None:
-                    open_tunnel(self.socket, proxy, origin.host, origin.port)
-                self.socket = context.wrap_socket(self.socket, server_hostname=origin.host)
-        except (StorageError, UnreachableFault):
-            self.socket.close()
-            raise
-        except OSError as exc:
-            self.socket.close()
-            # The next attempt would meet the same certificate.
-            if isinstance(exc, ssl.SSLCertVerificationError):
-                raise StorageError(f"the certificate of {where} is not trusted: {exc}") from exc
-            raise UnreachableFault(f"the TLS handshake with {where} failed: {exc}") from exc
+        self.socket = connect(origin, timeout_s)
         self.idle_since = 0.0
         self.series: bytes | None = None
         self.connect_s = time.perf_counter() - began
@@ -155,7 +92,7 @@ class Connection:
         body_bytes: int | None,
         timeout_s: float,
         expected_lines: tuple[bytes, ...] = (),
-        receiver: ResponseReceiver | None = None,
+        receiver: HedgedReceiver | None = None,
     ) -> Response:
         """Send a request and read the response.
 
@@ -225,7 +162,7 @@ class Connection:
         body_bytes: int | None,
         timeout_s: float,
         expected_lines: tuple[bytes, ...] = (),
-        receiver: ResponseReceiver | None = None,
+        receiver: HedgedReceiver | None = None,
         *,
         has_body: bool = True,
     ) -> Response:
@@ -237,25 +174,15 @@ class Connection:
             have, self._received = self._received or receive(view), 0
             self.first_byte_at = time.perf_counter()
             head_end = self._buffer.find(b"\r\n\r\n", 0, have)
-            deadline = 0.0
-            while head_end < 0:
-                # The socket's timeout begins again with each byte. A server that sends a byte now and then must not
-                # keep the request for hours.
-                now = time.monotonic()
-                deadline = deadline or now + timeout_s
-                if now > deadline:
-                    raise TimeoutError
-                came = receive(view[have:]) if have < HEAD_BYTES_MAX else 0
-                if not came:
-                    raise self._head_fault(have)
-                have += came
-                head_end = self._buffer.find(b"\r\n\r\n", 0, have)
+            if head_end < 0:
+                have, head_end = self._receive_rest_of_head(receive, have, timeout_s)
         except TimeoutError as exc:
             raise TimeoutFault(f"no response within {timeout_s:g} s") from exc
         except OSError as exc:
             raise Fault(f"no response: {exc}", at_once=self.used) from exc
         # With the line end of the last header: each of the expected lines has one.
         head = bytes(view[: head_end + 2])
+        start = head_end + 4
         # Looking for the expected lines takes less than half as long as parsing the headers.
         if (
             body_bytes is not None
@@ -267,25 +194,44 @@ class Connection:
                 if line not in head:
                     break
             else:
-                body = self._read_body(receive, head_end + 4, have, body_bytes, timeout_s, head)
+                # A small body nearly always comes together with its head.
+                if have - start == body_bytes:
+                    body = bytes(view[start:have])
+                else:
+                    body = read_body(
+                        Incoming(receive, view, head, start, have, timeout_s), body_bytes
+                    )
                 self.reusable = self.used = True
                 return Response(206, AS_EXPECTED, body)
-        return self._read_unexpected(
-            receive, head, head_end + 4, have, body_bytes, timeout_s, has_body=has_body
-        )
+        incoming = Incoming(receive, view, head, start, have, timeout_s)
+        return self._read_unexpected(incoming, body_bytes, has_body=has_body)
+
+    def _receive_rest_of_head(
+        self, receive: Callable[[memoryview], int], have: int, timeout_s: float
+    ) -> tuple[int, int]:
+        """Receive until the head has come, and return the end of the bytes that came, and the end of the head.
+
+        Raises:
+            Fault: the head is too long, or the connection was closed.
+            OSError: the connection failed, or nothing came in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while (head_end := self._buffer.find(b"\r\n\r\n", 0, have)) < 0:
+            # The socket's timeout begins again with each byte. A server that sends a byte now and then must not keep
+            # the request for hours.
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            came = receive(self._view[have:]) if have < HEAD_BYTES_MAX else 0
+            if not came:
+                raise self._head_fault(have)
+            have += came
+        return have, head_end
 
     def _read_unexpected(
-        self,
-        receive: Callable[[memoryview], int],
-        head: bytes,
-        start: int,
-        have: int,
-        body_bytes: int | None,
-        timeout_s: float,
-        *,
-        has_body: bool,
+        self, incoming: Incoming, body_bytes: int | None, *, has_body: bool
     ) -> Response:
         """Parse a head that is not as expected, and read the body if it is of use."""
+        head = incoming.head
         if head[:7] != b"HTTP/1." or not head[9:12].isdigit():
             raise Fault(f"this is not an HTTP response: {head[:20]!r}")
         status = int(head[9:12])
@@ -297,14 +243,12 @@ class Connection:
             size = 0
         # S3 sends its errors in chunks. Without their code and message, an error would not say what is wrong.
         elif status >= 400 and headers.get(b"transfer-encoding", b"").lower() == b"chunked":
-            body = self._read_chunked_error(receive, start, have, timeout_s)
-            self.reusable = not closes_after(head) and body.endswith(LAST_CHUNK)
+            body, has_ended = read_chunked_error(incoming)
+            self.reusable = has_ended and not closes_after(head)
             return Response(status, headers, body)
         response = Response(status, headers, b"")
         if response.has_range and size < 0:
-            return self._read_unmeasured(
-                receive, head, start, have, response, body_bytes, timeout_s
-            )
+            return self._read_unmeasured(incoming, response, body_bytes)
         # A 200 with as many bytes as the range may be the whole blob, asked for as one range: RangedStore decides.
         # Any other long body is left unread, and the connection is closed.
         if size < 0 or (
@@ -313,20 +257,13 @@ class Connection:
             else size > ERROR_BODY_BYTES_MAX and (status, size) != (200, body_bytes)
         ):
             return response
-        body = self._read_body(receive, start, have, size, timeout_s, head)
+        body = read_body(incoming, size)
         # An HTTP/1.0 connection ends after the response unless both sides agree otherwise (RFC 9112, 9.3).
         self.reusable = head[:8] == b"HTTP/1.1" and not closes_after(head)
         return Response(status, headers, body)
 
     def _read_unmeasured(
-        self,
-        receive: Callable[[memoryview], int],
-        head: bytes,
-        start: int,
-        have: int,
-        response: Response,
-        body_bytes: int | None,
-        timeout_s: float,
+        self, incoming: Incoming, response: Response, body_bytes: int | None
     ) -> Response:
         """Read a range without Content-Length: in chunks, or up to the end of the connection."""
         found = CONTENT_RANGE.fullmatch(response.headers.get(b"content-range", b""))
@@ -334,82 +271,16 @@ class Connection:
         if size < 0 or body_bytes not in (None, size):
             return response
         if response.headers.get(b"transfer-encoding", b"").lower() != b"chunked":
-            body = self._read_body(receive, start, have, size, timeout_s, head)
-            return response._replace(body=body)
-        chunks = ChunkReader(receive, self._view, bytes(self._view[start:have]))
-        began = time.monotonic()
-        try:
-            chunks.read(size, began + timeout_s * (2 + size / SLOWEST_BYTES))
-        except OSError as exc:
-            took_s = time.monotonic() - began
-            raise body_fault(exc, head, bytes(chunks.body), size, took_s) from exc
-        self.reusable = chunks.has_ended and not closes_after(head)
-        return response._replace(body=bytes(chunks.body))
+            return response._replace(body=read_body(incoming, size))
+        body, has_ended = read_chunks(incoming, size)
+        self.reusable = has_ended and not closes_after(incoming.head)
+        return response._replace(body=body)
 
     def _head_fault(self, have: int) -> Fault:
         if have >= HEAD_BYTES_MAX:
             return Fault(f"the headers of the response are longer than {HEAD_BYTES_MAX} bytes")
         # A server may close a kept connection at any time (RFC 9112, 9.3.1). That is no reason to wait.
         return Fault("the connection was closed before a response", at_once=self.used and not have)
-
-    def _read_body(
-        self,
-        receive: Callable[[memoryview], int],
-        start: int,
-        have: int,
-        size: int,
-        timeout_s: float,
-        head: bytes,
-    ) -> bytes:
-        """Read a body whose first bytes are in the buffer already, from start to have."""
-        if have - start > size:
-            request_id = Response(0, parse_headers(head), b"").request_id
-            raise Fault(f"the body is longer than its {size} bytes", request_id=request_id)
-        if have - start == size:
-            return bytes(self._view[start:have])
-        large: io.BytesIO | None = None
-        if start + size <= BUFFER_BYTES:
-            target, at, end = self._view, have, start + size
-        else:
-            # BytesIO gives the bytes object that it filled without a copy: for 256 MiB over loopback, 256 MiB of memory
-            # instead of 512, and 0.16 to 0.41 s of processor time instead of 0.47 to 0.64.
-            large = io.BytesIO(bytes(size))
-            target, at, end = large.getbuffer(), have - start, size
-            target[:at] = self._view[start:have]
-            start = 0
-        # Each attempt that timed out doubles the timeout, and so the deadline: other threads may share a slow link.
-        began = time.monotonic()
-        deadline = began + timeout_s * (2 + size / SLOWEST_BYTES)
-        try:
-            while at < end:
-                came = receive(target[at:end])
-                if not came:
-                    raise ConnectionError("the body was cut")
-                at += came
-                if at < end and time.monotonic() > deadline:
-                    raise TooSlowError
-        except OSError as exc:
-            took_s = time.monotonic() - began
-            raise body_fault(exc, head, bytes(target[start:at]), size, took_s) from exc
-        if large is None:
-            return bytes(target[start:end])
-        # While a view exists, getvalue would have to copy.
-        target.release()
-        return large.getvalue()
-
-    def _read_chunked_error(
-        self, receive: Callable[[memoryview], int], start: int, have: int, timeout_s: float
-    ) -> bytes:
-        """Read an error body sent in chunks. It may be cut, and the sizes of the chunks stay in it."""
-        deadline = time.monotonic() + timeout_s
-        # The status has arrived, and decides alone. The body only explains it.
-        with suppress(OSError):
-            while not self._buffer.endswith(LAST_CHUNK, start, have) and have < BUFFER_BYTES:
-                came = receive(self._view[have:])
-                if not came or time.monotonic() > deadline:
-                    break
-                have += came
-        return bytes(self._view[start:have])
 
     def is_open(self) -> bool:
         """Return whether the server has neither closed the connection nor sent anything since the last response.
@@ -432,46 +303,3 @@ class Connection:
         # There is no socket if connecting failed.
         if hasattr(self, "socket"):
             self.socket.close()
-
-
-class TooSlowError(TimeoutError):
-    """Bytes of a body came until its deadline, but too few of them."""
-
-
-def closes_after(head: bytes) -> bool:
-    """Return whether the server closes the connection after the response with this head."""
-    lowered = head.lower()
-    # Most heads do not hold the word, and then the expression need not be searched for.
-    return b"close" in lowered and CLOSES.search(lowered) is not None
-
-
-def body_fault(exc: OSError, head: bytes, came: bytes, size: int, took_s: float) -> Fault:
-    """Return the fault of an incomplete body, with the bytes that came: a retry may continue behind them."""
-    part = Response(int(head[9:12]), parse_headers(head), came)
-    if isinstance(exc, TimeoutError):
-        kind = SlowFault if isinstance(exc, TooSlowError) else TimeoutFault
-        return kind(
-            f"the body stalled: {len(came)} of {size} bytes came in {took_s:.1f} s",
-            request_id=part.request_id,
-            part=part,
-        )
-    return Fault(
-        f"{len(came)} bytes came instead of {size}: {exc}", request_id=part.request_id, part=part
-    )
-
-
-# Cached, because loading a file of certificates takes about 20 ms.
-@cache
-def tls_context(ca_file: str) -> ssl.SSLContext:
-    """Return the context that verifies servers by a file or folder of certificates; "" for the system's certificates.
-
-    Raises:
-        StorageError: the certificates can't be read.
-    """
-    is_folder = os.path.isdir(ca_file)  # noqa: PTH112 (a str)
-    try:
-        if is_folder:
-            return ssl.create_default_context(capath=ca_file)
-        return ssl.create_default_context(cafile=ca_file or None)
-    except OSError as exc:
-        raise StorageError(f"the certificates of {ca_file} can't be read: {exc}") from exc

@@ -12,14 +12,15 @@ import time
 from typing import TYPE_CHECKING
 
 from blobpack.errors import StorageError
-from blobpack.stores.http.connection import CONNECT_TIMEOUT_S, Connection
+from blobpack.stores.http.connect import CONNECT_TIMEOUT_S
+from blobpack.stores.http.connection import Connection
 from blobpack.stores.http.hedging import HedgedReceiver, HedgeTiming, OvertakenError
 from blobpack.stores.http.retry import Fault, RetryBudget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from blobpack.stores.http.connection import Origin
+    from blobpack.stores.http.connect import Origin
     from blobpack.stores.http.response import Response
 
 # Batches have 128 requests in flight at most (opening/batch.py), so this is enough even if each of them is hedged.

@@ -51,11 +51,20 @@ def proxy_for(scheme: str, host: str, port: int) -> Proxy | None:
     url = proxies.get(scheme) or proxies.get("all")
     if not url or proxy_bypass_environment(f"{host}:{port}", proxies):
         return None
+    proxy = parse_proxy(url)
+    if proxy is None:
+        kind = url.partition("://")[0]
+        raise StorageError(
+            f"the proxy for {scheme}:// of the environment is {kind}://: only http:// proxies are supported"
+        )
+    return proxy
+
+
+def parse_proxy(url: str) -> Proxy | None:
+    """Parse the URL of a proxy, which may lack its http://; return None if the proxy is of another kind."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
     if parts.scheme != "http" or not parts.hostname:
-        raise StorageError(
-            f"the proxy for {scheme}:// of the environment is {parts.scheme}://: only http:// proxies are supported"
-        )
+        return None
     authorization = ""
     if parts.username is not None:
         user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from blobpack.stores.access.hugging_face import hub_token
-from blobpack.stores.http.connection import Origin
+from blobpack.stores.http.connect import Origin
 from blobpack.stores.http.proxy import proxy_for
 from blobpack.stores.url import DEFAULT_PORTS, origin_of, split_url
 

@@ -28,6 +28,8 @@ GONE = {
     416: BlobChangedError,
 }
 CONTENT_RANGE = re.compile(rb"bytes (\d+)-(\d+)/(\d+|\*)")
+# In a head in small letters. The header is a list of options, in which case does not count (RFC 9110, 7.6.1).
+CLOSES = re.compile(rb"\r\nconnection:[^\r\n]*\bclose\b")
 # Two elements of the XML that describes an S3 error. They are searched for, not parsed: the body may be cut, and if it
 # was sent in chunks, the sizes of the chunks are still in it.
 ERROR_CODE = re.compile(rb"<Code>([^<]*)</Code>(?:\s*<Message>([^<]*)</Message>)?")
@@ -105,6 +107,13 @@ class Response(NamedTuple):
 def parse_headers(head: bytes) -> dict[bytes, bytes]:
     """Parse the headers that HEADERS lists from the head of a response."""
     return {name.lower(): value for name, value in HEADERS.findall(head)}
+
+
+def closes_after(head: bytes) -> bool:
+    """Return whether the server closes the connection after the response with this head."""
+    lowered = head.lower()
+    # Most heads do not hold the word, and then the expression need not be searched for.
+    return b"close" in lowered and CLOSES.search(lowered) is not None
 
 
 def says_expired(code: str, message: str) -> bool:

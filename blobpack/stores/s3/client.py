@@ -12,6 +12,7 @@ import io
 import os
 import threading
 from base64 import b64encode
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import boto3
@@ -72,6 +73,15 @@ def client_of(options: S3Options = NO_OPTIONS) -> S3Client:
         StorageError: the AWS configuration is wrong.
     """
     return _of_this_process(options).s3
+
+
+# a session has a client of its own, so one of the same keys is used again
+@lru_cache(maxsize=CLIENTS_MAX)
+def session_with_keys(
+    access_key: str, secret_key: str, token: str | None, region: str | None
+) -> boto3.Session:
+    """Return a boto3 session that has these keys, and looks up no others."""
+    return boto3.Session(access_key, secret_key, token, region)
 
 
 def renew_client(used: S3Client, options: S3Options = NO_OPTIONS) -> None:

@@ -7,12 +7,13 @@ do not depend on each other, so several of them are listed at once if the keys h
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from blobpack.errors import StorageError
 from blobpack.look_ahead import map_ahead
+from blobpack.stores.access.objects import Listed
 from blobpack.stores.http.etag import with_quotes
 from blobpack.stores.s3.answers import FORBIDDEN
 from blobpack.stores.s3.client import NO_OPTIONS, client_of
@@ -29,20 +30,6 @@ FOLDERS_AT_ONCE = 16
 # A folder with a single folder in it costs a request, and then the same question is asked about that folder. After this
 # many requests, the last folder is listed page by page.
 DEPTH_MAX = 8
-
-
-class Listed(NamedTuple):
-    """An object in a listing.
-
-    Attributes:
-        key: Key of the object.
-        size: Size in bytes.
-        version: ETag; "" if the server sends none.
-    """
-
-    key: str
-    size: int
-    version: str
 
 
 def list_objects(bucket: Bucket, prefix: str) -> list[Listed]:

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from blobpack.stores.s3.bucket import ObjectKey
     from blobpack.stores.s3.store import S3Store
 
-# Limits of S3: the least size of each part but the last, the largest copied part, the number of parts of an object.
-UPLOAD_PART_BYTES_MIN = 5 << 20
+# Limits of S3: the largest copied part, the number of parts of an object.
 COPY_BYTES_MAX = 5 << 30
 PARTS_MAX = 10_000
 

@@ -22,8 +22,9 @@ from urllib.parse import quote, urlsplit
 
 from botocore.utils import get_environ_proxies
 
-from blobpack.stores.http.connection import Origin
+from blobpack.stores.http.connect import Origin
 from blobpack.stores.http.pool import pool_of
+from blobpack.stores.http.proxy import parse_proxy
 from blobpack.stores.http.ranged import RangedGet, if_match
 from blobpack.stores.s3.client import ca_file, catch_get, client_of, secret_key
 from blobpack.stores.url import DEFAULT_PORTS
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from blobpack.stores.access.s3_options import S3Options
     from blobpack.stores.http.pool import Pool
+    from blobpack.stores.http.proxy import Proxy
     from blobpack.stores.s3.bucket import ObjectKey
 
 # S3 accepts a signature for 15 minutes, less the difference of the clocks. Temporary credentials may expire sooner.
@@ -52,7 +54,7 @@ NOT_REPEATED = (
 )
 
 REQUEST = re.compile(
-    r"GET (?P<target>[^ ?]*) HTTP/1\.1\r\n"
+    r"GET (?P<server>(?:http://[^/ ]*)?)(?P<target>/[^ ?]*) HTTP/1\.1\r\n"
     r"(?P<headers>.*\r\nAuthorization: AWS4-HMAC-SHA256 "
     r"Credential=[^\r]*?/(?P<scope>(?P<day>\d{8})/(?P<region>[^/\r]+)/(?P<service>[^/\r]+)/aws4_request), "
     r"SignedHeaders=(?P<signed>[^,\r]+), Signature=)(?P<signature>[0-9a-f]{64})(?P<rest>(?:\r\n.*)?)",
@@ -60,7 +62,7 @@ REQUEST = re.compile(
 )
 # The request of an anonymous caller. The groups that are always empty are those of a signed one.
 UNSIGNED_REQUEST = re.compile(
-    r"GET (?P<target>[^ ?]*) HTTP/1\.1\r\n"
+    r"GET (?P<server>(?:http://[^/ ]*)?)(?P<target>/[^ ?]*) HTTP/1\.1\r\n"
     r"(?P<headers>(?:(?!\r\nAuthorization:).)*)(?P<signature>)(?P<rest>)",
     re.DOTALL,
 )
@@ -92,26 +94,50 @@ def sign(target: ObjectKey, version: str) -> RangedGet:
     request = catch_get(lambda: target.ask("get_object", what="sign"))
     if request is None:
         raise NeedsBoto3Error("boto3 answered by itself")
-    options = target.bucket.options
-    # The client's configuration holds only the proxies that were given to it, not those of the environment.
-    proxies = getattr(client_of(options).meta.config, "proxies", None)
-    scheme = urlsplit(request.url).scheme
-    # as botocore does: another scheme's proxy, and no_proxy alone, mean nothing
-    if (proxies or get_environ_proxies(request.url)).get(scheme):
-        raise NeedsBoto3Error("a proxy")
-    pool = pool_of(_origin_of(request.url, options))
-    return RangedGet(pool, _head(request, version), f"ETag: {version}")
+    return _ranged_get(request, version, target.bucket.options)
 
 
-def _origin_of(url: str, options: S3Options) -> Origin:
-    parts = urlsplit(url)
+def _ranged_get(request: AWSPreparedRequest, version: str, options: S3Options) -> RangedGet:
+    parts = urlsplit(request.url)
     verified_with = ca_file(options) if parts.scheme == "https" else None
     port = parts.port or DEFAULT_PORTS[parts.scheme]
-    return Origin(parts.hostname or "", port, verified_with)
+    proxy = _proxy_for(request.url, parts.scheme, options)
+    pool = pool_of(Origin(parts.hostname or "", port, verified_with, proxy))
+    # Through a tunnel, which an https:// URL has, the proxy gets no request.
+    forwarded_by = proxy if parts.scheme == "http" else None
+    return RangedGet(pool, _head(request, version, forwarded_by), f"ETag: {version}")
 
 
-def _head(request: AWSPreparedRequest, version: str) -> bytes:
-    """Write a signed request up to the numbers of its Range header."""
+def _proxy_for(url: str, scheme: str, options: S3Options) -> Proxy | None:
+    """Return the proxy that boto3 would use.
+
+    Raises:
+        NeedsBoto3Error: our connections can't use this proxy.
+    """
+    config = client_of(options).meta.config
+    # The client's configuration holds only the proxies that were given to it, not those of the environment.
+    proxies = getattr(config, "proxies", None) or get_environ_proxies(url)
+    # as botocore does: another scheme's proxy, and no_proxy alone, mean nothing
+    proxy_url = proxies.get(scheme)
+    if not proxy_url:
+        return None
+    proxy = parse_proxy(proxy_url)
+    if proxy is None:
+        raise NeedsBoto3Error("a proxy that is not http://")
+    # certificates for the proxy itself, for example
+    if getattr(config, "proxies_config", None):
+        raise NeedsBoto3Error("a proxy with settings of its own")
+    return proxy
+
+
+def _head(request: AWSPreparedRequest, version: str, forwarded_by: Proxy | None) -> bytes:
+    """Write a signed request up to the numbers of its Range header.
+
+    Args:
+        request: The request.
+        version: ETag of the object.
+        forwarded_by: The proxy that gets the request and passes it on; None if it goes to the server.
+    """
     headers = {name: _text(value) for name, value in request.headers.items()}
     if any(name.lower().startswith(SESSION_HEADER) for name in headers):
         raise NeedsBoto3Error("S3 Express")
@@ -119,11 +145,14 @@ def _head(request: AWSPreparedRequest, version: str) -> bytes:
     host, _, target = rest.partition("/")
     # boto3 signs the host without its default port, and sends it so
     host = host.removesuffix(f":{DEFAULT_PORTS[scheme]}")
+    # for a proxy, the request names its server (RFC 9112, 3.2.2)
+    server = f"{scheme}://{host}" if forwarded_by else ""
+    authorization = forwarded_by.authorization if forwarded_by else ""
     lines = [
-        f"GET /{target} HTTP/1.1",
+        f"GET {server}/{target} HTTP/1.1",
         f"Host: {host}",
         "Accept-Encoding: identity",
-        "User-Agent: blobpack",
+        f"{authorization}User-Agent: blobpack",
         *(
             f"{name}: {value}"
             for name, value in headers.items()
@@ -188,6 +217,8 @@ class Signer:
         if request is None or not self._can_sign:
             return
         self._before_key = request["target"].removesuffix(quoted(key))
+        # only in requests that go to a proxy
+        self._server = request["server"]
         self._headers, self._rest = request["headers"], request["rest"]
         # empty for an anonymous caller, whose requests have no signature
         self._signing_key = b""
@@ -230,7 +261,7 @@ class Signer:
             return None
         path = self._before_key + quoted(key)
         head = (
-            f"GET {path} HTTP/1.1\r\n{self._headers}{self._signature(path)}{self._rest}\r\n"
+            f"GET {self._server}{path} HTTP/1.1\r\n{self._headers}{self._signature(path)}{self._rest}\r\n"
             f"{if_match(version)}Range: bytes="
         )
         ranged_get = RangedGet(self._pool, head.encode("latin-1"), f"ETag: {version}")

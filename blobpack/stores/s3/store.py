@@ -5,9 +5,9 @@ GET that it signs is sent again for each range, with its own Range header; see s
 minute, and when S3 answers 403. On our connections a GET takes a twentieth to a seventieth of the processor time that
 boto3 takes for it.
 
-Some requests our connections can't send, and boto3 does: those for access points, for S3 Express or through proxies, and
-all requests for an object after S3 answered 403 twice. `Stats` says so, and why. BLOBPACK_S3=boto3 sends every
-request through boto3. After 301, 307 or 400 boto3 reads the range, too: it finds the bucket's region, or credentials
+Some requests our connections can't send, and boto3 does: those for access points, for S3 Express or through proxies
+that are not http://, and all requests for an object after S3 answered 403 twice. `Stats` says so, and why.
+BLOBPACK_S3=boto3 sends every request through boto3. After 301, 307 or 400 boto3 reads the range, too: it finds the bucket's region, or credentials
 that have not expired. Then it signs again, and our connections send the next request.
 """
 

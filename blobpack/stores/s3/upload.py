@@ -12,7 +12,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import BlobChangedError, StorageError
-from blobpack.stores.access.uploads import NO_PROPERTIES, Properties, explain_refusal, with_given
+from blobpack.stores.access.uploads import (
+    NO_PROPERTIES,
+    UPLOAD_PART_BYTES_MIN,
+    Properties,
+    explain_refusal,
+    with_given,
+)
 from blobpack.stores.http.etag import with_quotes
 from blobpack.stores.location import Location
 from blobpack.stores.s3.answers import is_unlisted
@@ -22,7 +28,6 @@ from blobpack.stores.s3.multipart import (
     COPY_BYTES_MAX,
     PARTS_MAX,
     UPLOAD_PART_BYTES,
-    UPLOAD_PART_BYTES_MIN,
     CantCopyError,
     Multipart,
     content_md5,

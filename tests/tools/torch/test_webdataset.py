@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from webdataset.tariterators import base_plus_ext
 
 from blobpack.integrations.torch import BlobDataset
-from blobpack.integrations.torch.samples import split
+from blobpack.tar.names import split_sample
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,7 @@ def test_a_webdataset_that_its_own_writer_wrote(tmp_path: Path) -> None:
 
 @given(st.text(st.sampled_from("ab./_"), max_size=9))
 def test_names_are_split_as_webdataset_splits_them(name: str) -> None:
-    stem, field = split(name)
+    stem, field = split_sample(name)
     their_stem, their_field = base_plus_ext(name)
     if field:
         assert (stem, field) == (their_stem, their_field.lower())

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blobpack.errors import FormatError, StorageError
+from blobpack.foreign.headers import check_headers
 from blobpack.index.index import Index
 from blobpack.index.tables.offsets import read_offsets
 from blobpack.integrations.supervisely.annotations import as_json
@@ -40,7 +41,6 @@ from blobpack.integrations.supervisely.server.labels import read_annotations
 from blobpack.integrations.supervisely.server.upload import datasets_of
 from blobpack.look_ahead import map_ahead
 from blobpack.model import Member
-from blobpack.opening.freshness import check_headers
 from blobpack.stores.local import LocalStore
 from blobpack.stores.location import Location
 from blobpack.stores.output import hidden_path, translate_write_errors

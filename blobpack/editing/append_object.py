@@ -1,6 +1,6 @@
-"""Append members to a blob in S3, which is replaced by a new object and never downloaded.
+"""Append members to a blob in S3 or in another cloud, which is replaced by a new object.
 
-Strategy: S3 itself copies the old members into a multipart upload. The new members and the index are uploaded behind
+Strategy: S3 itself copies the old members into a multipart upload; for other clouds they are read and sent again. The new members and the index are uploaded behind
 them, and the object appears whole, with the properties of the old one. It replaces only the version that was opened.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from blobpack.editing.blob_state import read_state
 from blobpack.editing.new_members import AppendResult, NewMembers, NothingAdded
@@ -18,6 +18,8 @@ from blobpack.index.index import Index
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.identity import IdentifyingSink
 from blobpack.packing.sources import expected_bytes
+from blobpack.stores.access.objects import open_object, properties_of, replacing_object
+from blobpack.stores.access.uploads import NO_PROPERTIES, UPLOAD_PART_BYTES_MIN
 from blobpack.stores.base import OPENING_TAIL_BYTES
 from blobpack.stores.memory import MemoryStore
 from blobpack.writing.beside import forget_beside, forget_if_replaced
@@ -28,38 +30,34 @@ if TYPE_CHECKING:
 
     from blobpack.model import Property
     from blobpack.stores.access.uploads import Properties
+    from blobpack.stores.base import Store
     from blobpack.stores.location import Location
-    from blobpack.stores.s3.store import S3Store
 
 
-def append_in_s3(
+def append_to_object(
     location: Location, new: NewMembers, drop: Collection[Property] = ()
 ) -> AppendResult:
-    """Append members to a blob in S3; see append.
+    """Append members to a blob in S3 or in another cloud; see append.
 
     Raises:
         BlobpackError: as described for append.
     """
-    from blobpack.stores.s3.properties import read_properties
-    from blobpack.stores.s3.store import S3Store
-    from blobpack.stores.s3.upload import uploading
-
     added = Index()
-    with S3Store(location, tail_bytes=OPENING_TAIL_BYTES) as store:
+    with open_object(location, tail_bytes=OPENING_TAIL_BYTES) as store:
         before = read_state(store, new.stale)
-        properties = read_properties(store.object_key, store.version, drop)
+        properties = properties_of(location, store.version, drop)
         beside = _properties_beside(location, drop) if before.place == "sidecar" else None
         found = new.find()
         # before check_names, which may turn objects of known sizes into a generator of payloads without sizes
         new_bytes = expected_bytes(found)
         found = new.check_names(found, before.index, before.lookup, location)
         index, blob_bytes = before.index, store.size
-        # the order matters: NothingAdded first aborts the upload, so nothing is left in S3, and is suppressed after that
+        # the order matters: NothingAdded first aborts the upload, so nothing is left there, and is suppressed after that
         # the index file of the old object goes just before the new object appears, which it would not fit
         ready = partial(forget_beside, location) if before.place == "sidecar" else None
         with (
             suppress(NothingAdded),
-            continuing_upload(store, before.end, new_bytes, properties, ready) as tail,
+            continuing_upload(location, store, before.end, new_bytes, properties, ready) as tail,
         ):
             added, _ = new.write(found, before, tail, location.text)
             index = before.joined(added)
@@ -72,7 +70,7 @@ def append_in_s3(
         # the version that this upload made: asking S3 now could return one that replaced it a moment later, and the
         # index would be believed for a blob with other offsets
         index.identity = replace(index.identity, version=tail.sink.version)
-        with uploading(sidecar_of(location), properties=beside) as sidecar:
+        with replacing_object(sidecar_of(location), properties=beside) as sidecar:
             sidecar.write(index._write_sections(sidecar, index.identity).encode())
         forget_if_replaced(location, tail.sink.version)
     return AppendResult(before.place, added, index, blob_bytes)
@@ -80,21 +78,16 @@ def append_in_s3(
 
 def _properties_beside(location: Location, drop: Collection[Property]) -> Properties:
     """Read the properties of the index file beside a blob; it has none if an earlier append was killed before it."""
-    from blobpack.stores.access.uploads import NO_PROPERTIES
-    from blobpack.stores.s3.bucket import ObjectKey
-    from blobpack.stores.s3.properties import read_properties
-
-    sidecar = sidecar_of(location)
-    target = ObjectKey.at(sidecar)
     try:
-        return read_properties(target, "", drop)
+        return properties_of(sidecar_of(location), "", drop)
     except BlobNotFoundError:
         return NO_PROPERTIES
 
 
 @contextmanager
 def continuing_upload(
-    store: S3Store,
+    location: Location,
+    store: Store,
     end: int,
     new_bytes: int | None,
     properties: Properties,
@@ -103,7 +96,8 @@ def continuing_upload(
     """Open a new object that begins with the first bytes of an object, and replaces it when the block ends.
 
     Args:
-        store: The old object.
+        location: The object.
+        store: The old one.
         end: Number of its bytes that the new object begins with.
         new_bytes: Upper bound for the bytes that will be written; None if it is not known.
         properties: Properties of the new object.
@@ -111,14 +105,11 @@ def continuing_upload(
 
     Raises:
         BlobChangedError: the old object was replaced meanwhile, or another upload to its key is under way.
-        StorageError: S3 refused a request or could not be reached.
+        StorageError: the server refused a request or could not be reached.
     """
-    from blobpack.stores.s3.multipart import UPLOAD_PART_BYTES_MIN
-    from blobpack.stores.s3.upload import uploading
-
     expected = None if new_bytes is None else end + new_bytes
-    with uploading(
-        store.location,
+    with replacing_object(
+        location,
         expected_bytes=expected,
         replaces=store.version,
         properties=properties,
@@ -132,5 +123,6 @@ def continuing_upload(
             upload.write(kept)
             yield IdentifyingSink(upload, MemoryStore(kept), end)
         else:
-            upload.copy(store, end)
+            # an object in S3 has an S3Store
+            upload.copy(cast("Any", store), end)
             yield IdentifyingSink(upload, store, end)

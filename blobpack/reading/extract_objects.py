@@ -1,4 +1,4 @@
-"""Extract members into objects below a prefix in S3.
+"""Extract members into objects below a prefix, in S3 or in another cloud.
 
 Strategy: all names are checked before the first object is written. Payloads are read as one batch, in the order of the
 members, and threads upload them. Each object is one PUT, or several parts if it is large, so it appears whole or not at
@@ -14,8 +14,7 @@ from blobpack.errors import StorageError
 from blobpack.look_ahead import map_ahead
 from blobpack.reading.chosen import read_chosen
 from blobpack.reading.target_names import check_keys
-from blobpack.stores.s3.bucket import Bucket, ObjectKey
-from blobpack.stores.s3.upload import put_whole
+from blobpack.stores.access.objects import put_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from blobpack.reading.chosen import ByParts
     from blobpack.stores.location import Location
 
-# A small PUT waits about 30 ms for S3, so 32 of them write a thousand objects a second.
+# A small PUT waits about 30 ms for the server, so 32 of them write a thousand objects a second.
 PUTS_AT_ONCE = 32
 # payloads being sent or waiting to be sent; a larger one goes alone
 PUT_BYTES_AHEAD = 64 << 20
@@ -34,7 +33,7 @@ PUT_BYTES_AHEAD = 64 << 20
 class _Object(NamedTuple):
     """An object to write."""
 
-    target: ObjectKey
+    target: Location
     payload: bytes
     media_type: str | None
 
@@ -64,7 +63,7 @@ def put_members(
     written: list[str] = []
 
     def put(each: _Object) -> int:
-        put_whole(each.target, each.payload, each.media_type)
+        put_object(each.target, each.payload, each.media_type)
         written.append(each.target.key)
         return len(each.payload)
 
@@ -104,8 +103,6 @@ def _check_sources(blob: Reader, chosen: ByParts, prefix: Location) -> None:
 
 
 def _objects(blob: Reader, chosen: ByParts, prefix: Location) -> Iterator[_Object]:
-    bucket = Bucket.at(prefix)
     payloads = read_chosen(blob, chosen.values())
     for (parts, (_, member)), payload in zip(chosen.items(), payloads, strict=True):
-        target = ObjectKey(bucket, prefix.below("/".join(parts)).key)
-        yield _Object(target, payload, member.media_type)
+        yield _Object(prefix.below("/".join(parts)), payload, member.media_type)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from click.shell_completion import CompletionItem
 
+from blobpack.cli.access import access_in
 from blobpack.errors import BlobpackError, MissingIndexWarning
 from blobpack.stores.access.remote import NO_ACCESS, Access
 from blobpack.stores.location import Location
@@ -33,8 +34,6 @@ def complete_location(
 ) -> list[CompletionItem[str]]:
     """Complete a path, or an s3:// URL."""
     if incomplete.startswith(S3):
-        from blobpack.cli.remote import access_in
-
         return items(objects_at(incomplete, access_in(ctx.params)))
     if "://" in incomplete:
         return []
@@ -67,8 +66,6 @@ def complete_member(
     blob = ctx.params.get("blob")
     if not isinstance(blob, Location):
         return []
-    from blobpack.cli.remote import access_in
-
     blob = replace(blob, access=access_in(ctx.params))
     with suppress(BlobpackError, MissingIndexWarning, OSError, ValueError):
         return items(names_from(blob, ctx.params.get("index_path"), incomplete))

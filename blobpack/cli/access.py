@@ -1,0 +1,73 @@
+"""What the options for accounts and servers on a command line say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from blobpack.stores.access.remote import NO_ACCESS, Access
+from blobpack.stores.access.s3_options import S3Options
+
+# the longest first: "sse" stands in others
+NAMES = sorted(
+    ("headers", "bearer_token", *(each.name for each in fields(S3Options))), key=len, reverse=True
+)
+
+
+# the options for sources that are reached otherwise than the target
+SOURCE = "source_"
+SOURCE_NAMES = tuple(
+    f"{SOURCE}{name}"
+    for name in ("anonymous", "profile", "endpoint_url", "region", "requester_pays", "sse_c_key")
+)
+
+
+def source_access_in(params: dict[str, Any]) -> Access:
+    """Return what the options of a command line say about the sources: the account of the target, unless one is given.
+
+    Raises:
+        click.UsageError: two options contradict each other, or a value is wrong.
+    """
+    given = {name: params[name] for name in SOURCE_NAMES if params.get(name)}
+    if not given:
+        return access_in(params)
+    web = {name: params[name] for name in ("headers", "bearer_token") if params.get(name)}
+    own = {name.removeprefix(SOURCE): value for name, value in given.items()}
+    return access_in(web | own, prefix="--source-")
+
+
+def access_in(params: dict[str, Any], *, prefix: str = "--") -> Access:
+    """Return what the options of a command line say about accounts and servers.
+
+    Args:
+        params: The options by their names in S3Options.
+        prefix: How the options begin on the command line, for messages.
+
+    Raises:
+        click.UsageError: two options contradict each other, or a value is wrong.
+    """
+    given = {name: params[name] for name in NAMES if params.get(name)}
+    if not given:
+        return NO_ACCESS
+    for name in ("metadata", "tags", "headers"):
+        given[name] = dict(given.get(name, ()))
+    headers = {header: value.strip() for header, value in given.pop("headers").items()}
+    token = given.pop("bearer_token", None)
+    try:
+        return Access.of(
+            "command",
+            {
+                "s3": S3Options(**given),
+                "headers": headers,
+                "bearer_token": Path(token) if token else None,
+            },
+        )
+    except ValueError as exc:
+        options = re.sub(
+            "|".join(NAMES), lambda found: f"{prefix}{found[0].replace('_', '-')}", str(exc)
+        )
+        raise click.UsageError(options) from exc

@@ -1,0 +1,93 @@
+"""The file of a collection while blobs are added to it.
+
+Of two processes that add at the same time, at most one succeeds. Local ones lock the collection's file. In a bucket, the new file
+replaces only the version that was read (If-Match).
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, BinaryIO
+
+from blobpack.collection.local_copy import local_copy
+from blobpack.errors import BlobChangedError, BlobNotFoundError
+from blobpack.index.index import Index
+from blobpack.indexfile.open import open_stored, open_table
+from blobpack.opening.collection import no_collection
+from blobpack.opening.join import Collected
+from blobpack.stores.access.objects import replacing_object
+from blobpack.stores.output import UPLOAD_READ_BYTES, replacing, resolve_target
+from blobpack.writing.blob_file import locked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from blobpack.stores.base import Store
+    from blobpack.stores.location import Location
+
+
+@contextmanager
+def held_collection(given: Location, location: Location) -> Iterator[Callable[[], None] | None]:
+    """Lock a local collection against other appends, for a block.
+
+    Returns:
+        A function that checks that the file is still in place; None for a collection in a bucket.
+
+    Raises:
+        BlobNotFoundError: there is no collection.
+        StorageError: another append is at work on it.
+    """
+    if not location.is_local:
+        yield None
+        return
+    path = resolve_target(location)
+    if not path.exists():
+        raise no_collection(given, location)
+    with locked(path, location.text) as file:
+
+        def check_in_place() -> None:
+            # `collect` takes no lock: it replaces whatever is there
+            if not file.is_in_place():
+                raise BlobChangedError(f"{location} was replaced meanwhile")
+
+        yield check_in_place
+
+
+@contextmanager
+def opened_collection(given: Location, location: Location) -> Iterator[tuple[Collected, Store]]:
+    """Open a collection for a block; return its members and blobs, and its file."""
+    try:
+        store, stored, shards = open_table(location, None)
+    except BlobNotFoundError as exc:
+        raise no_collection(given, location) from exc
+    try:
+        with ExitStack() as stack:
+            if stored.is_remote:
+                # All of it is written again, and a look-up in a remote index would cost a request. In memory, three million
+                # members took 400 MB.
+                copy = stack.enter_context(local_copy(store))
+                index = Index._from_stored(open_stored(copy, 0, stored.footer))
+            else:
+                index = Index._from_stored(stored)
+            yield Collected(index, [shards[number] for number in range(len(shards))]), store
+    finally:
+        stored.close()
+
+
+@contextmanager
+def replacing_collection(
+    location: Location, version: str, check_held: Callable[[], None] | None
+) -> Iterator[BinaryIO]:
+    """Open a new file, which replaces the file of a collection when the block ends, if that is still the same file."""
+    if location.is_local:
+        with replacing(location, ready=check_held) as file:
+            yield file
+        return
+    with replacing_object(location, replaces=version) as upload, tempfile.TemporaryFile() as file:
+        # at once: the later of two appends fails here
+        upload.claim()
+        yield file
+        file.seek(0)
+        shutil.copyfileobj(file, upload, UPLOAD_READ_BYTES)

@@ -1,0 +1,1 @@
+"""The format of each program: recognising, reading and writing its index."""

@@ -1,0 +1,89 @@
+"""References of kerchunk, as fsspec's ReferenceFileSystem reads them: key → [URL, offset, size].
+
+Version 0 is that object; version 1 has it as "refs", and "templates" for parts of URLs. Values of other shapes are data in the
+file itself, or whole files, and no members. Nothing is recorded about the tars.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from array import array
+from typing import TYPE_CHECKING, Any
+
+from blobpack.foreign.fit import ForeignRows, fit
+from blobpack.foreign.same_tar import same_tar
+
+if TYPE_CHECKING:
+    from blobpack.foreign.index_file import IndexFile
+    from blobpack.foreign.source import SourceBlob
+    from blobpack.index.index import Index
+    from blobpack.stores.base import Store
+
+TEMPLATE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+
+
+def matches(file: IndexFile) -> bool:
+    """Return whether a file is an object of references."""
+    found = file.json
+    if not isinstance(found, dict):
+        return False
+    if isinstance(found.get("refs"), dict) and "version" in found:
+        return True
+    return all(isinstance(value, list | str) for value in found.values())
+
+
+def read(file: IndexFile, store: Store) -> Index:
+    """Read the references to one tar; see table.py."""
+    found = file.json
+    templates: Any = {}
+    if isinstance(found.get("refs"), dict):
+        if found.get("gen"):
+            raise file.fault("it generates references by templates of Jinja, which are not read")
+        templates, found = found.get("templates") or {}, found["refs"]
+    if not isinstance(templates, dict):
+        raise file.fault("its templates are no object")
+    ranges = [
+        (key, value) for key, value in found.items() if isinstance(value, list) and len(value) == 3
+    ]
+    urls: dict[object, str] = {}
+    for key, (url, _, _) in ranges:
+        if not isinstance(url, str):
+            raise file.fault(f"{key!r} has the URL {url!r}, expected text")
+        if url not in urls:
+            urls[url] = _filled(url, templates, file)
+    if not urls:
+        raise file.fault("it has no reference to a part of a file")
+    wanted = same_tar(dict.fromkeys(urls.values()), store, file)
+    return fit(_rows([each for each in ranges if urls[each[1][0]] == wanted], file), file, store)
+
+
+def _rows(ranges: list[tuple[str, Any]], file: IndexFile) -> ForeignRows:
+    start, end = array("q"), array("q")
+    for key, (_, offset, size) in ranges:
+        begin = file.checked(key, offset, "offset")
+        start.append(begin)
+        last = begin + file.checked(key, size, "size")
+        end.append(file.checked(key, last, "offset and size that end at"))
+    return ForeignRows([key for key, _ in ranges], start, end)
+
+
+def _filled(url: str, templates: dict[str, Any], file: IndexFile) -> str:
+    """Put the texts of templates into a URL."""
+
+    def text(found: re.Match[str]) -> str:
+        value = templates.get(found[1])
+        if not isinstance(value, str):
+            raise file.fault(f"URL {url!r} has the template {found[1]!r}, which is no text there")
+        return value
+
+    return TEMPLATE.sub(text, url)
+
+
+def encode(blobs: list[SourceBlob]) -> tuple[bytes, int]:
+    """Write references; see table.py."""
+    refs: dict[str, list[object]] = {}
+    for blob in blobs:
+        for member in blob.index:
+            refs[member.name] = [blob.name, member.offset_start, member.size]
+    return json.dumps({"version": 1, "refs": refs}).encode(), len(refs)
