@@ -33,7 +33,7 @@ from blobpack.integrations.ray.columns import TABLE_BYTES, Tables, check_columns
 from blobpack.integrations.ray.matching import matching
 from blobpack.integrations.ray.selection import AllMembers, Selection, select, shares
 from blobpack.packing.shard_folder import discarded_on_error
-from blobpack.reading.decode import Wanted
+from blobpack.reading.wanted import Wanted
 from blobpack.stores.location import Location
 
 if TYPE_CHECKING:

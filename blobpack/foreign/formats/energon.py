@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from blobpack.foreign.fit import misfit
 from blobpack.foreign.formats.samples import group_samples, split_for_energon
-from blobpack.tar.extents import padded_to
 from blobpack.tar.header import BLOCK
 from blobpack.tar.scan import scan_store
+from blobpack.tar.splicing.extents import padded_to
 
 if TYPE_CHECKING:
     import numpy as np
