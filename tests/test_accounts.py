@@ -355,6 +355,62 @@ class TestVersions:
             with pytest.raises(ValueError, match="names a version of an object"):
                 write()
 
+    @pytest.mark.parametrize(
+        "command",
+        [
+            "pack {here} {url}",
+            "pack {here} {folder} --shard-size 1Mi",
+            "append {url} {here}",
+            "merge {blob} {url}",
+            "subset {blob} {url}",
+            "repack {blob} {url}",
+            "extract {blob} {folder}",
+            "index {blob} -o {url}",
+            "offsets {blob} -o {url}",
+            "collect {blob} -o {url}",
+            "export coco {blob} -o {url}",
+            "gallery {blob} -o {url}",
+            "uploads {url}",
+            "cors {bucket}",
+        ],
+    )
+    def test_to_write_one_is_wrong_usage(self, command, tmp_path):
+        blobpack.pack({"a": b"old"}, tmp_path / "a.tar", all_files=True)
+        places = {
+            "url": "s3://bucket/out.tar?versionId=1",
+            "folder": "s3://bucket/set/?versionId=1",
+            "bucket": "s3://bucket?versionId=1",
+            "here": tmp_path,
+            "blob": tmp_path / "a.tar",
+        }
+        said = run(*(each.format(**places) for each in command.split()), code=2).output
+        assert "leave out ?versionId=" in said
+
+    def test_a_key_that_ends_like_one_is_listed_read_and_written(self, s3, bucket, tmp_path):
+        files = {"w": b"a", "w?versionId=1": b"b", "w?versionId=": b"c"}
+        for name, payload in files.items():
+            s3.put(bucket, f"set/{name}", payload)
+        url = f"s3://{bucket}/out?versionId=2?versionId="
+        blobpack.pack(f"s3://{bucket}/set/", url, all_files=True)
+        assert "out?versionId=2" in s3.keys(bucket)
+        assert dict(blobpack.open(url).items()) == files
+        blobpack.extract(url, f"s3://{bucket}/copy/")
+        assert {key: s3.stored(bucket, f"copy/{key}") for key in files} == files
+        report = blobpack.pack(
+            [f"s3://{bucket}/set/w?versionId=1?versionId="], tmp_path / "one.tar", all_files=True
+        )
+        assert list(report.index.names) == ["w?versionId=1"]
+
+    def test_a_list_of_versions_is_packed_under_the_names_of_the_keys(self, versions, tmp_path):
+        report = blobpack.pack(versions[:1], tmp_path / "list.tar", all_files=True)
+        assert list(report.index.names) == ["out.tar"]
+
+    def test_an_empty_version_is_the_latest_one(self, versions):
+        """So a blob is not packed into itself."""
+        url = versions[0].partition("?")[0]
+        assert Location.parse(f"{url}?versionId=") == Location.parse(url)
+        assert blobpack.open(f"{url}?versionId=").read("a") == b"new"
+
     def test_a_version_there_is_not_is_not_found(self, versions):
         url = versions[0].partition("?")[0]
         with pytest.raises(StorageError, match="versionId=nothing"):

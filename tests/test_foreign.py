@@ -46,6 +46,11 @@ def payloads_by(index: Path | str, tar: Path | str = TAR) -> dict[str, bytes]:
         )
 
 
+def held_by(format: str, payloads: dict[str, bytes] = PAYLOADS) -> dict[str, bytes]:
+    """Return what is read back: empty payloads are data in references, which lead to no member."""
+    return {name: each for name, each in payloads.items() if each or format != "kerchunk"}
+
+
 @pytest.fixture
 def tar(tmp_path):
     """A copy of the tar of all samples."""
@@ -70,7 +75,7 @@ def test_what_blobpack_wrote_is_read(format, tar, tmp_path):
     target = tmp_path / "written"
     count = blobpack.write_foreign_index(tar, target, format)
     assert count == len(PAYLOADS)
-    assert payloads_by(target, tar) == PAYLOADS
+    assert payloads_by(target, tar) == held_by(format)
 
 
 @pytest.mark.parametrize("format", ["dali", "hfutils"])
@@ -105,7 +110,7 @@ def test_a_plain_tar_of_many_members(format, tmp_path):
     blobpack.pack(payloads, tmp_path / "out.tar", all_files=True)
     target = tmp_path / "written"
     assert blobpack.write_foreign_index(tmp_path / "out.tar", target, format) == 600
-    assert payloads_by(target, tmp_path / "out.tar") == payloads
+    assert payloads_by(target, tmp_path / "out.tar") == held_by(format, payloads)
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -268,7 +273,7 @@ def test_one_index_of_many_blobs_is_refused(tmp_path):
         blobpack.pack({"a.jpg": b"1"}, tmp_path / f"{number}.tar", all_files=True)
     with pytest.raises(ValueError, match="format 'dali' is the index of one blob, and there are 2"):
         blobpack.write_foreign_index(tmp_path, tmp_path / "out.idx", "dali")
-    with pytest.raises(DuplicateNameError, match=r"'a' is in 0\.tar and in 1\.tar"):
+    with pytest.raises(DuplicateNameError, match=r"'a' is in .*0\.tar and in .*1\.tar"):
         blobpack.write_foreign_index(tmp_path, tmp_path / "out.sqlite", "energon-sqlite")
     assert not list(tmp_path.glob("out*"))
 
@@ -316,7 +321,7 @@ def test_tar_and_index_in_s3(format, tar, s3_env: S3Server, bucket: str):
     url = f"s3://{bucket}/set/samples.tar"
     target = f"s3://{bucket}/set/.nv-meta/index"
     assert blobpack.write_foreign_index(url, target, format) == len(PAYLOADS)
-    assert payloads_by(target, url) == PAYLOADS
+    assert payloads_by(target, url) == held_by(format)
     if format in SAMPLES:
         assert payloads_by(SAMPLES[format], url) == PAYLOADS
 

@@ -19,6 +19,7 @@ import pyarrow.dataset
 import pyarrow.fs
 import pytest
 from fsspec.implementations.dirfs import DirFileSystem
+from test_stores import FORKS, in_fork
 from webserver import WebServer
 
 import blobpack
@@ -70,13 +71,17 @@ def place_of(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     """Pack the payloads to a place, and return what to pass as `fo`."""
     if kind in ("s3", "s3-prefix"):
         root = f"s3://{request.getfixturevalue('bucket')}"
+    elif kind == "gs":
+        root = f"gs://{request.getfixturevalue('gcs').new_bucket()}"
+    elif kind == "memory-prefix":
+        root = f"memory://{tmp_path.name}"
     elif kind == "http":
         root = request.getfixturevalue("web").url.rstrip("/")
         blobpack.pack(PAYLOADS, tmp_path / "out.tar", all_files=True)
         return f"{root}/out.tar"
     else:
         root = str(tmp_path)
-    if kind in ("shards", "s3-prefix"):
+    if kind == "shards" or kind.endswith("-prefix"):
         blobpack.pack_shards(PAYLOADS, f"{root}/shards", shard_bytes=20_000, all_files=True)
         return f"{root}/shards" + "/" * (kind == "s3-prefix")
     blobpack.pack(PAYLOADS, f"{root}/out.tar", all_files=True)
@@ -89,7 +94,7 @@ def web(tmp_path: Path) -> Iterator[WebServer]:
         yield server
 
 
-@pytest.fixture(params=["local", "shards", "http", "s3", "s3-prefix"])
+@pytest.fixture(params=["local", "shards", "http", "s3", "s3-prefix", "gs", "memory-prefix"])
 def fs(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     return fsspec.filesystem("blob", fo=place_of(request.param, tmp_path, request))
 
@@ -175,11 +180,14 @@ def test_a_chained_url_names_the_member_and_its_blob(tar: Path, tmp_path: Path) 
         assert text.read() == "9" * 10
     blobpack.pack_shards(PAYLOADS, tmp_path / "shards", shard_bytes=20_000, all_files=True)
     for collection in ("shards", "shards/collection.idx", "shards/*.tar"):
-        fs, path = fsspec.url_to_fs(f"blob://dogs/list.json::file://{tmp_path}/{collection}")
+        fs, path = fsspec.core.url_to_fs(f"blob://dogs/list.json::file://{tmp_path}/{collection}")
         assert isinstance(fs, BlobFileSystem)
         assert fs.cat(path) == PAYLOADS["dogs/list.json"]
         assert len(fs.reader.blobs) > 1
-    root, path = fsspec.url_to_fs(f"blob::file://{tar}")
+    blobpack.pack_shards(PAYLOADS, "memory://chained/shards", shard_bytes=20_000, all_files=True)
+    with fsspec.open("blob://cats/0003.txt::memory://chained/shards") as file:
+        assert file.read() == b"3333"
+    root, path = fsspec.core.url_to_fs(f"blob::file://{tar}")
     assert root.ls(path, detail=False) == fsspec.filesystem("blob", fo=tar).ls("", detail=False)
 
 
@@ -455,15 +463,32 @@ def test_a_file_system_goes_to_other_processes(tar: Path) -> None:
     assert done.stdout == b"b'3333'\n"
 
 
-def test_a_forked_process_reads_on(tar: Path) -> None:
-    fs = fsspec.filesystem("blob", fo=str(tar))
-    assert fs.exists("cats")
-    child = os.fork()
-    if not child:
-        same = fsspec.filesystem("blob", fo=str(tar))
-        is_right = fs.cat("", recursive=True) == same.cat("", recursive=True) == PAYLOADS
-        os._exit(0 if is_right else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+def test_a_file_system_of_a_relative_path_goes_to_another_folder(
+    tar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for make in (
+        lambda: fsspec.filesystem("blob", fo="out.tar"),
+        lambda: BlobFileSystem("out.tar", None, {}, stale="refuse"),
+    ):
+        monkeypatch.chdir(tar.parent)
+        made = make()
+        pickled = pickle.dumps(made)
+        monkeypatch.chdir("/")
+        assert pickle.loads(pickled).cat("empty") == made.cat("empty") == b""
+
+
+@FORKS
+@pytest.mark.parametrize("kind", ["local", "s3"])
+def test_a_forked_process_reads_on(
+    tmp_path: Path, request: pytest.FixtureRequest, kind: str
+) -> None:
+    place = place_of(kind, tmp_path, request)
+    fs = fsspec.filesystem("blob", fo=place)
+    assert fs.cat("", recursive=True) == PAYLOADS
+    assert in_fork(lambda: fs.cat("", recursive=True)) == PAYLOADS
+    # fsspec makes its instances anew in a fork
+    found = in_fork(lambda: fsspec.filesystem("blob", fo=place).cat("", recursive=True))
+    assert found == PAYLOADS
 
 
 def test_a_blob_that_was_replaced_is_seen_after_invalidate_cache(tar: Path) -> None:

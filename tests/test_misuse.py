@@ -486,7 +486,7 @@ CALLS: dict[str, Call] = {
     ),
     "Index.to_references": call(
         lambda g: (g.index.to_references, {"url": "s3://bucket/out.tar"}),
-        url=[*types(5, [5], b"out.tar"), *values("", "ftp://host/out.tar")],
+        url=[*types(5, [5], b"out.tar"), *values("", "gopher://host/out.tar")],
     ),
     "Index.to_parquet": call(
         lambda g: (g.index.to_parquet, {"path": g.new}),

@@ -398,9 +398,12 @@ def test_normal_forms_are_compared_by_hashes_in_a_file() -> None:
 
 
 def test_a_file_of_hashes_that_cannot_be_written_or_read_is_a_storage_error(tmp_path: Path) -> None:
+    builder = IndexBuilder((tmp_path / "none").open, in_memory=1)
+    names = names_of_one_part(3276, 3000)
+    with pytest.raises(StorageError, match=r"temporary file .* can't be opened: .*No such file"):
+        lookup_of(names, builder)
     (tmp_path / "a").touch()
     builder = IndexBuilder(lambda: (tmp_path / "a").open("rb"), in_memory=1)
-    names = names_of_one_part(3276, 3000)
     with pytest.raises(StorageError, match=r"temporary file .*: Bad file descriptor"):
         lookup_of(names, builder)
     builder = IndexBuilder(lambda: (tmp_path / "a").open("r+b"), in_memory=1)

@@ -78,6 +78,9 @@ cdef enum:
     PAGE_SLOTS = 504
 
 
+TEMPORARY = "a temporary file for the names of many members"
+
+
 class LookupFullError(Exception):
     """A page of a lookup has no room for one more name."""
 
@@ -118,7 +121,11 @@ cdef class NameHashes:
         self.recent[row - self.first] = hashed
 
     cdef int begin_spill(self, open_file) except -1:
-        with open_file() as file:
+        try:
+            file = open_file()
+        except OSError as exc:
+            raise StorageError(f"{TEMPORARY} can't be opened: {exc}") from exc
+        with file:
             # a descriptor of its own: __dealloc__ can't call methods of Python objects
             if not spill_init(&self.spill, dup(file.fileno())):
                 raise MemoryError
@@ -302,10 +309,8 @@ cdef inline name_hash hash_twice(
 
 
 def spill_failure(int error):
-    return StorageError(
-        "a temporary file for the names of many members can't be written or read: "
-        + strerror(error).decode(errors="replace")
-    )
+    reason = strerror(error).decode(errors="replace")
+    return StorageError(f"{TEMPORARY} can't be written or read: {reason}")
 
 
 cdef class IndexBuilder:

@@ -81,15 +81,16 @@ class Place(Completed, click.ParamType[Location]):
 class PathOrS3(Completed, click.Path):
     """A path, like click.Path, or an s3:// URL."""
 
-    def __init__(self, *, prefix: bool = False, **options: Any) -> None:
+    def __init__(self, *, prefix: bool = False, is_read: bool = True, **options: Any) -> None:
         """Set what is accepted.
 
         Args:
             prefix: Also accept a bucket, or a prefix in it.
+            is_read: Also accept a version of an object, which can only be read.
             options: Options of click.Path, which hold for local paths only.
         """
         super().__init__(**options)
-        self._prefix = prefix
+        self._prefix, self._is_read = prefix, is_read
 
     def convert(  # type: ignore[override]
         self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None
@@ -107,6 +108,12 @@ class PathOrS3(Completed, click.Path):
             )
         if location.has_key and location.key.endswith("/") and not self.dir_okay:
             self.fail(f"{location} is a prefix: add the name of an object", param, ctx)
+        if location.is_s3 and location.version_id and not self._is_read:
+            self.fail(
+                f"{location} names a version of an object, which can't be written: leave out ?versionId=",
+                param,
+                ctx,
+            )
         # Whether an object exists is found by the library's first request for it. To ask here, too, would cost one more.
         if not location.has_key:
             super().convert(location.text, param, ctx)
@@ -177,6 +184,10 @@ def _local(
 
 class PlainTar(PathOrS3):
     """A path, like click.Path, or an s3:// URL, of a tar to write that is not compressed."""
+
+    def __init__(self, **options: Any) -> None:
+        """Set what is accepted; see PathOrS3."""
+        super().__init__(is_read=False, **options)
 
     def convert(  # type: ignore[override]
         self, value: str | Location, param: click.Parameter | None, ctx: click.Context | None

@@ -96,7 +96,7 @@ class OpenBlobs(Closing):
         if found is None:
             with ExitStack() as stack:
                 store = stack.enter_context(blob.opened())
-                found = (stack, store, Extents(blob.read_index()._columns))
+                found = (stack, store, Extents(blob.read_index()))
                 found = (stack.pop_all(), *found[1:])
             self._open[id(blob)] = found
         self._open.move_to_end(id(blob))

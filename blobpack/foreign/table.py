@@ -41,6 +41,7 @@ class Format(NamedTuple):
         place: How the program itself names the index of a blob, with {name} for the name of the blob, and {stem} for its
             name without the last suffix. Empty if it has no such name.
         several: Whether one file can be the index of several blobs.
+        relative: Whether it may name a blob by a path that is relative to itself.
         compressed: Whether its offsets can be those in a compressed tar.
     """
 
@@ -51,6 +52,7 @@ class Format(NamedTuple):
     promise: str
     place: str = ""
     several: bool = False
+    relative: bool = False
     compressed: bool = False
 
     def beside(self, blob: Location) -> Location:
@@ -90,7 +92,9 @@ FORMATS: dict[ForeignFormat, Format] = {
         "{name}.index.sqlite",
         compressed=True,
     ),
-    "wids": Format("wids", wids.matches, wids.read, wids.encode, "JSON", several=True),
+    "wids": Format(
+        "wids", wids.matches, wids.read, wids.encode, "JSON", several=True, relative=True
+    ),
     "hfutils": Format(
         "hfutils", hfutils.matches, hfutils.read, hfutils.encode, "JSON", "{stem}.json"
     ),

@@ -83,6 +83,19 @@ TYPE_OF_SUFFIX = {
 }
 
 
+class AnswerError(Exception):
+    """A request is answered with an error.
+
+    Attributes:
+        status: The status of the answer.
+        detail: The reason.
+    """
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.detail = status, detail
+
+
 def media_type_of(name: str) -> str:
     """Return the media type for the suffix of a name."""
     _, dot, suffix = name.rpartition("/")[2].rpartition(".")

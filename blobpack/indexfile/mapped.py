@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
 
 
-# A pass over all rows of a larger file unmaps the pages that it has read. Mapping them again takes 0.1 µs a member.
+# Of a larger file, pages are unmapped when many rows were read. Mapping them again takes 0.1 µs a member.
 KEPT_PAGES_BYTES_MAX = 64 << 20
+FORGOTTEN_ROWS_MIN = 1 << 14
 
 # One lock for all indexes: an index is seldom renewed, and a lock for each one would make opening slower.
 _renewing = fork_safe_lock()
@@ -212,16 +213,16 @@ class LocalIndex:
     def rows(self, first: int, last: int) -> Columns:
         """Copy the rows first:last out of the map."""
         # a copy: columns must not point into a file that another process may cut, which would be a SIGBUS
-        return Columns(*self.mapped.rows(first, last))
+        columns = Columns(*self.mapped.rows(first, last))
+        # otherwise a pass over all rows would make all of the file part of this process's memory
+        if last - first >= FORGOTTEN_ROWS_MIN and self.footer.region_bytes > KEPT_PAGES_BYTES_MAX:
+            self.mapped.forget_pages()
+        return columns
 
     def parts(self) -> Iterator[Columns]:
         """Yield copies of all rows in order, up to 65,536 rows at a time."""
-        is_large = self.footer.region_bytes > KEPT_PAGES_BYTES_MAX
         for first in range(0, len(self), PART_ROWS):
             yield self.rows(first, min(first + PART_ROWS, len(self)))
-            # otherwise the memory of this process would grow by all of the file
-            if is_large:
-                self.mapped.forget_pages()
 
     def close(self) -> None:
         """Unmap the index, and close its file, when the lookups that are under way have ended. See StoredIndex."""

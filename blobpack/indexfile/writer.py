@@ -10,19 +10,14 @@ from __future__ import annotations
 
 import struct
 from itertools import chain
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
-from blobpack._native.index_writer import IndexBuilder
-from blobpack._native.packed import measure, normal_names
 from blobpack.checksum import crc32c
-from blobpack.columns import FACTS, Columns
-from blobpack.errors import FormatError
+from blobpack.indexfile.encoder import MemberEncoder, whole_blocks
 from blobpack.indexfile.footer import (
     BLOCK_ROWS,
     FOOTER_BYTES,
     INDEX_MAGIC,
-    PART_ROWS,
     REGION_HEADER,
     VERSION,
     Footer,
@@ -30,8 +25,9 @@ from blobpack.indexfile.footer import (
 from blobpack.indexfile.written_names import WrittenNames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
+    from blobpack.columns import Columns
     from blobpack.indexfile.extend import Base
     from blobpack.indexfile.identity import Identity
     from blobpack.model import ScanReport
@@ -42,8 +38,6 @@ if TYPE_CHECKING:
 GUIDE_BYTES_MAX = 1 << 18
 # of the lookup, on average: a page has 504 slots
 PAGE_NAMES = 400
-# of one block, which is encoded in memory: 64 KiB for each name, sixteen times as long as the paths of Linux
-BLOCK_NAME_BYTES_MAX = 64 << 20
 # the footer's field has 64 bits, and the sizes of members that overlap can add up to more
 PAYLOAD_BYTES_MAX = (1 << 64) - 1
 
@@ -86,12 +80,14 @@ def write_sections(
         ValueError: the parts do not all have the same facts.
     """
     sections = _Sections(sink)
-    members = _Members(base, is_collection=blobs is not None, compares_files=repeated is not None)
+    members = MemberEncoder(
+        base, is_collection=blobs is not None, compares_files=repeated is not None
+    )
     sections.write(REGION_HEADER.pack(INDEX_MAGIC, VERSION))
     if base:
         sections.length += base.copy_blocks(sink.local(), members.builder)
         parts = chain([base.last_rows()], parts)
-    for part in _whole_blocks(parts):
+    for part in whole_blocks(parts):
         sections.write(members.encode(part))
     report_names = _reporter(repeated, name_at, sink, members) if repeated else None
     if base:
@@ -159,80 +155,11 @@ class _Sections:
         return region_bytes
 
 
-class _Members:
-    """The members that were encoded so far, and their sums."""
-
-    def __init__(self, base: Base | None, *, is_collection: bool, compares_files: bool) -> None:
-        self.builder = IndexBuilder(TemporaryFile)
-        self.compares_files = compares_files
-        self.payload_bytes = self.last_end = 0
-        self.facts: frozenset[str] | None = None
-        # only asked of collections: an append to a blob reads all names anyway
-        self.has_normal_names = is_collection
-        self.base = base
-        # a member of the base, and a new one, that are extracted to one file: rows and names
-        self.clash: tuple[int, int, str, str] | None = None
-        if base:
-            last = base.last_rows()
-            self.payload_bytes = base.footer.payload_bytes
-            self.payload_bytes -= measure(last.offset_start, last.offset_end)[0]
-            self.last_end, self.facts = base.footer.last_end, base.footer.facts
-            self.has_normal_names = base.footer.normal_names
-
-    def encode(self, part: Columns) -> bytes | bytearray:
-        """Encode more members; all parts but the last one must be whole blocks.
-
-        Raises:
-            ValueError: the members do not have the same facts as the members before.
-        """
-        taken = frozenset(name for name, _ in part.facts())
-        if self.facts not in (None, taken):
-            raise ValueError(
-                f"parts of one index have different facts: {sorted(self.facts or ())} and {sorted(taken)}"
-            )
-        self.facts = taken
-        payload_bytes, last_end = measure(part.offset_start, part.offset_end)
-        self.payload_bytes += payload_bytes
-        self.last_end = max(self.last_end, last_end)
-        packed = self.builder.add(
-            part.names,
-            part.name_bounds,
-            part.offset_start,
-            part.offset_end,
-            *(getattr(part, name) for name in FACTS),
-        )
-        if self.has_normal_names or self.compares_files:
-            self._look_at_names(part)
-        return packed
-
-    def _look_at_names(self, part: Columns) -> None:
-        """Note whether the names are in normal form, and find those of the base that are extracted to one file."""
-        names, bounds = normal_names(part.names, part.name_bounds)
-        if names is part.names:
-            return
-        self.has_normal_names = False
-        if not self.compares_files:
-            return
-        self.builder.note_files(names, bounds)
-        packed, ends = memoryview(names), memoryview(bounds)
-        if self.base is None or self.clash:
-            return
-        for place in range(len(part)):
-            name = part.name_at(place)
-            normal = str(packed[ends[place] : ends[place + 1]], "utf-8", "surrogateescape")
-            # the lookup finds equal names
-            row = self.base.find(normal) if name != normal else -1
-            if row >= 0:
-                first = len(self.builder) - len(part)
-                self.clash = (row, first + place, normal, name)
-                return
-
-
 def _reporter(
     repeated: Callable[[int, int, str, str], object],
     name_at: Callable[[int], str] | None,
     sink: Sink,
-    members: _Members,
+    members: MemberEncoder,
 ) -> Callable[[int, int], object]:
     """Return a function that reports two rows with their names."""
     names = (
@@ -242,54 +169,6 @@ def _reporter(
         ).name_at
     )
     return lambda row, other: repeated(row, other, names(row), names(other))
-
-
-def _whole_blocks(parts: Iterable[Columns]) -> Iterator[Columns]:
-    """Cut and join parts, so that every part but the last one ends with a block."""
-    left = Columns.concatenate([])
-    for part in parts:
-        # Rows are copied only to fill up a block: a part may be all members of a blob that was scanned.
-        taken = min(-len(left) % BLOCK_ROWS, len(part)) if len(left) else 0
-        if taken:
-            left = Columns.concatenate([left, part.slice(0, taken)])
-        if len(left) == BLOCK_ROWS:
-            yield from _cut(left, 0, BLOCK_ROWS)
-        elif len(left):
-            continue
-        last = taken + (len(part) - taken) // BLOCK_ROWS * BLOCK_ROWS
-        yield from _cut(part, taken, last)
-        left = part.slice(last, len(part))
-    if len(left):
-        _check_name_bytes(left)
-        yield left
-
-
-def _cut(part: Columns, first: int, last: int) -> Iterator[Columns]:
-    """Cut whole blocks into parts of bounded size."""
-    for start in range(first, last, PART_ROWS):
-        piece = part.slice(start, min(start + PART_ROWS, last))
-        _check_name_bytes(piece)
-        yield piece
-
-
-def _check_name_bytes(part: Columns) -> None:
-    """Check that the names of a block can be held in memory.
-
-    Raises:
-        FormatError: they are longer.
-    """
-    import numpy as np
-
-    if len(part.packed_names()) <= BLOCK_NAME_BYTES_MAX:
-        return
-    bounds = np.asarray(part.name_bounds)
-    starts = np.arange(0, len(part), BLOCK_ROWS)
-    sizes = bounds[np.minimum(starts + BLOCK_ROWS, len(part))] - bounds[starts]
-    if sizes.max() > BLOCK_NAME_BYTES_MAX:
-        raise FormatError(
-            f"the names of {BLOCK_ROWS} members in a row take {sizes.max()} bytes or more, and an index holds "
-            f"{BLOCK_NAME_BYTES_MAX}"
-        )
 
 
 def _encode_guide(names: list[bytes] | None) -> bytes:

@@ -8,7 +8,6 @@ that does not fit is an error and not skipped: its offsets would return other me
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from blobpack._native.scan import index_header
@@ -20,10 +19,6 @@ from blobpack.errors import (
     StorageError,
     warn_caller,
 )
-from blobpack.foreign.formats import energon
-from blobpack.foreign.guard import HeaderGuard
-from blobpack.foreign.index_file import IndexFile
-from blobpack.foreign.table import format_of, read_foreign
 from blobpack.index.index import Index
 from blobpack.index.tables.offsets import offsets_path, read_offsets, void_path
 from blobpack.indexfile.footer import INDEX_MAGIC, MEMBER_HEADER_BYTES, sidecar_of
@@ -31,18 +26,17 @@ from blobpack.indexfile.identity import IDENTITY_TAIL_BYTES
 from blobpack.indexfile.open import load_stored, open_stored, read_footer
 from blobpack.opening.freshness import check_fits, find_growth
 from blobpack.stores.location import Location
-from blobpack.stores.open import may_be_missing, open_store
+from blobpack.stores.open import may_be_missing
 from blobpack.tar.scan import scan_store
 from blobpack.wording import remedy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from blobpack.indexfile.footer import Footer
     from blobpack.indexfile.identity import Identity
     from blobpack.model import Stale
     from blobpack.stores.base import Store
-    from blobpack.stores.cache import Cache
 
 
 def find_index(store: Store, index: str | os.PathLike[str] | None, stale: Stale) -> Index:
@@ -124,8 +118,13 @@ def given_index(store: Store, path: str | os.PathLike[str]) -> tuple[Store, Inde
         StaleIndexError: it is the index of another blob, or of this blob before it changed.
         FormatError: the file is damaged, or no index.
     """
+    # imported here and below, because most blobs are opened by their own index
+    from blobpack.foreign.any_index import opened_index
+    from blobpack.foreign.guard import HeaderGuard
+    from blobpack.foreign.table import read_foreign
+
     location = Location.parse(path)
-    with _other_file(location, store.cache) as file:
+    with opened_index(location, store.cache) as file:
         if isinstance(file, Index):
             return store, check_fits(store, file, location.text)
         index = read_foreign(file, store)
@@ -133,51 +132,6 @@ def given_index(store: Store, path: str | os.PathLike[str]) -> tuple[Store, Inde
     if store.fd is None and index.report is None:
         store = HeaderGuard(store, index, file.url, file.command)
     return store, index
-
-
-def unchecked_index(store: Store, path: str | os.PathLike[str]) -> Index:
-    """Open the index at a path or URL, to compare it with the blob; see given_index.
-
-    Raises:
-        StaleIndexError: a foreign index, other than an offsets file, does not fit the blob.
-    """
-    location = Location.parse(path)
-    with _other_file(location, store.cache) as file:
-        if isinstance(file, Index):
-            return file
-        is_offsets_file = location.is_local and format_of(file) == "supervisely"
-        return read_offsets(location) if is_offsets_file else read_foreign(file, store)
-
-
-@contextmanager
-def _other_file(location: Location, cache: Cache | None) -> Iterator[Index | IndexFile]:
-    """Open an index of blobpack, or any other file for a block.
-
-    Raises:
-        BlobNotFoundError: there is no such file.
-        FormatError: it is an index of blobpack that is damaged.
-    """
-    failed = None
-    if not location.is_local:
-        # one request for an index of blobpack; a second one for any other file
-        try:
-            index = Index._from_stored(load_stored(location, cache))
-        except FormatError as exc:
-            failed = exc
-        else:
-            yield index
-            return
-    with open_store(location) as opened:
-        # The first bytes decide, not the name: an offsets file may have any name.
-        file = IndexFile(location, opened)
-        if not file.head.startswith(INDEX_MAGIC):
-            if failed and read_footer(opened) is not None:
-                raise failed
-            yield file
-            return
-    if failed:
-        raise failed
-    yield Index._from_stored(load_stored(location, cache))
 
 
 def embedded_index(store: Store, *, believe: bool = False) -> Index | None:
@@ -280,19 +234,12 @@ def sidecar_index(store: Store) -> Index | None:
             return None
         raise
     except FormatError:
-        if _is_energons(sidecar):
+        from blobpack.foreign.any_index import is_energons
+
+        if is_energons(sidecar):
             return None
         raise
     return check_fits(store, index, sidecar.text)
-
-
-def _is_energons(path: Location) -> bool:
-    """Return whether a file is Megatron-Energon's index of a blob, which has the name of blobpack's own.
-
-    It has no names, so opening a blob by it takes a scan, as opening one without an index does.
-    """
-    with open_store(path) as file:
-        return energon.matches(IndexFile(path, file))
 
 
 def offsets_index(store: Store) -> Index | None:

@@ -69,6 +69,7 @@ class FileCutter:
 
     def _sample(self) -> tuple[int, int]:
         """Return the end of the files that are one sample with the next file, and their bytes in an archive."""
+        # a member of no sample stands alone: its stem is empty
         names, end = self._files.names, self._next + 1
         stem = _stem(names[self._next])
         size = self._member_bytes(self._next)
@@ -124,7 +125,7 @@ class PayloadCutter:
                 return
 
     def _take_sample(self) -> None:
-        """Take the pairs that are one sample with the next pair."""
+        """Read the pairs ahead that are one sample with the next pair."""
         self._sample: list[Payload] = []
         self._bytes = 0
         stem = ""

@@ -44,8 +44,8 @@ class GivenNames:
         return b"" if name in (b".", b"..") else name
 
     def of_prefix(self, location: Location) -> bytes:
-        """Return the name of a bucket or a prefix in S3."""
-        return self._of_absolute(encode_name(location.whole.rstrip("/")))
+        """Return the name of a bucket, a prefix or an object in S3."""
+        return self._of_absolute(encode_name(location.address.rstrip("/")))
 
     def _of_absolute(self, path: bytes) -> bytes:
         if self._above and path.startswith(self._above):

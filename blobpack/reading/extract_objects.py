@@ -97,12 +97,17 @@ def _check_sources(blob: Reader, chosen: ByParts, prefix: Location) -> None:
     """
     read = {each.url for each in blob.blobs}
     for parts in chosen:
-        target = prefix.below("/".join(parts))
+        target = _target(prefix, parts)
         if target.whole in read:
             raise StorageError(f"{target}: can't be written, because members are read from it")
+
+
+def _target(prefix: Location, parts: tuple[str, ...]) -> Location:
+    # not prefix.below(): a name may end like a version, ?versionId=1
+    return prefix.at_key(f"{prefix.key}{'/'.join(parts)}")
 
 
 def _objects(blob: Reader, chosen: ByParts, prefix: Location) -> Iterator[_Object]:
     payloads = read_chosen(blob, chosen.values())
     for (parts, (_, member)), payload in zip(chosen.items(), payloads, strict=True):
-        yield _Object(prefix.below("/".join(parts)), payload, member.media_type)
+        yield _Object(_target(prefix, parts), payload, member.media_type)

@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.checksum import crc32c
 from blobpack.errors import FormatError, StaleIndexError
+from blobpack.foreign.any_index import opened_index
+from blobpack.foreign.table import format_of, read_foreign
 from blobpack.index.index import Index
-from blobpack.opening.find_index import embedded_index, find_index, unchecked_index
+from blobpack.index.tables.offsets import read_offsets
+from blobpack.opening.find_index import embedded_index, find_index
 from blobpack.progress import only_forward
+from blobpack.stores.location import Location
 from blobpack.tar.check import Failure, check_structure, failure_at, is_sound, without_url
 from blobpack.tar.facts import read_facts
 
@@ -89,7 +93,7 @@ def index_to_compare(
         return index, []
     if index is not None:
         try:
-            return unchecked_index(store, index), []
+            return _given_index(store, index), []
         except StaleIndexError as exc:
             return None, [Failure("archive", None, None, None, without_url(str(exc), store.url))]
     try:
@@ -105,6 +109,20 @@ def index_to_compare(
             return None, [failure]
     except FormatError as exc:
         return None, [Failure("archive", None, exc.offset, None, without_url(str(exc), store.url))]
+
+
+def _given_index(store: Store, path: str | os.PathLike[str]) -> Index:
+    """Open the index at a path or URL, to compare it with the blob.
+
+    Raises:
+        StaleIndexError: a foreign index, other than an offsets file, does not fit the blob.
+    """
+    location = Location.parse(path)
+    with opened_index(location, store.cache) as file:
+        if isinstance(file, Index):
+            return file
+        is_offsets_file = location.is_local and format_of(file) == "supervisely"
+        return read_offsets(location) if is_offsets_file else read_foreign(file, store)
 
 
 def _check_payloads(

@@ -17,6 +17,7 @@ from blobpack.stores.access.remote import NO_ACCESS, Access
 from blobpack.stores.clouds.schemes import check_cloud, is_cloud, split_cloud
 from blobpack.stores.url import (
     VERSION,
+    latest_version,
     parse_file_url,
     parse_lost_slash,
     split_s3,
@@ -86,9 +87,11 @@ class Location:
                 f"and from others that fsspec knows, not {scheme}://"
             )
         if kind == "s3":
-            bucket, key, _ = split_s3(rest)
+            bucket, key, version_id = split_s3(rest)
             if not (bucket and (key or prefix)):
                 raise ValueError(f"{text!r} is not s3://bucket/key")
+            if not version_id and "?versionId=" in rest:
+                rest = latest_version(VERSION.sub("", rest))
         else:
             split_url(text)
         # The scheme is written in one way: two locations of one object must be equal, or a blob that is given as S3://…
@@ -98,14 +101,13 @@ class Location:
     @classmethod
     def in_s3(cls, bucket: str, key: str, access: Access = NO_ACCESS) -> Location:
         """Return the location of an object in S3."""
-        return cls(f"s3://{bucket}/{key}", "s3", access)
+        return cls(latest_version(f"s3://{bucket}/{key}"), "s3", access)
 
     def at_key(self, key: str) -> Location:
         """Return the location of another object in the bucket of this one."""
         bucket = self.bucket
-        return self._moved(
-            f"{self.scheme}://{bucket}/{key}" if bucket else f"{self.scheme}://{key}"
-        )
+        whole = f"{self.scheme}://{bucket}/{key}" if bucket else f"{self.scheme}://{key}"
+        return self._moved(latest_version(whole) if self.is_s3 else whole)
 
     @property
     def text(self) -> str:
@@ -236,12 +238,15 @@ class Location:
 
         The query stays: it may be a token for all files below the folder.
         """
-        return self.beside(name)
+        address, query = self._address_and_query()
+        return self._moved(address + name + query)
 
     def beside(self, suffix: str) -> Location:
         """Return the location of the file or object that has this name and a suffix."""
         address, query = self._address_and_query()
-        return self._moved(address + suffix + query)
+        return self._moved(
+            (latest_version(address + suffix) if self.is_s3 else address + suffix) + query
+        )
 
     def _moved(self, whole: str) -> Location:
         return Location(whole, self.kind, self.access)

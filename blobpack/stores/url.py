@@ -21,8 +21,9 @@ NOT_IN_HOST = re.compile(r"[\x00-\x20\x7f]")
 # The bucket of an s3:// URL, and what follows. In AWS's own spelling, the ARN of an access point holds slashes (Amazon S3
 # User Guide, "Referencing access points").
 ARN = re.compile(r"(arn:[^/]*:(?:outpost/[^/]+/)?accesspoint/[^/]+|[^/]*)/?(.*)", re.DOTALL)
-# A version of an object. In a key, "?" is a plain character, so only this ending is a query.
-VERSION = re.compile(r"\?versionId=([^/?&#]+)\Z")
+# A version of an object. In a key, "?" is a plain character, so only this ending is a query. An empty version is the
+# latest one: so the URL of a key that itself ends like a version ends in `?versionId=`.
+VERSION = re.compile(r"\?versionId=([^/?&#]*)\Z")
 
 
 def split_url(url: str) -> SplitResult:
@@ -71,6 +72,11 @@ def split_s3(rest: str) -> tuple[str, str, str]:
     else:
         bucket, _, key = rest.partition("/")
     return bucket, key, version_id
+
+
+def latest_version(url: str) -> str:
+    """Return the s3:// URL of the latest version of an object, of a text that is `s3://`, bucket and key."""
+    return f"{url}?versionId=" if VERSION.search(url) else url
 
 
 def parse_file_url(url: str, rest: str) -> str:

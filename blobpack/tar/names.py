@@ -1,4 +1,4 @@
-"""What names of members mean: which of them are one file, and which belong to one sample.
+"""Compare names of members: which of them are one file, and which belong to one sample.
 
 Two names of one normal form are extracted to one file.
 

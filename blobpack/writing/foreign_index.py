@@ -105,7 +105,11 @@ def write_parts(parts: list[BlobPart], target: Location, format: ForeignFormat) 
     for part in parts:
         if not found.compressed:
             _check_plain(part, found.program)
-        blobs.append(SourceBlob(_name_of(part, target), part.read_index(), part.opened))
+        blobs.append(
+            SourceBlob(
+                _name_of(part, target if found.relative else None), part.read_index(), part.opened
+            )
+        )
     content, members = found.encode(blobs)
     store = parts[0].store if len(parts) == 1 else None
     with (
@@ -124,12 +128,17 @@ def _check_plain(part: BlobPart, program: str) -> None:
             )
 
 
-def _name_of(part: BlobPart, target: Location) -> str:
-    """Return how an index names a blob: by its path below the folder of the index, or by its whole path or URL."""
+def _name_of(part: BlobPart, target: Location | None) -> str:
+    """Return how an index names a blob: by its absolute path or whole URL.
+
+    Args:
+        part: The blob.
+        target: The index, if it may name a blob by a path below its own folder.
+    """
     if part.location is None or not part.location.is_local:
         return part.address
     path = os.path.abspath(part.location.path)  # noqa: PTH100 (keeps links)
-    if target.is_local:
+    if target and target.is_local:
         folder = os.path.dirname(os.path.abspath(target.path))  # noqa: PTH100, PTH120
         if path.startswith(os.path.join(folder, "")):  # noqa: PTH118 (a str)
             return os.path.relpath(path, folder)

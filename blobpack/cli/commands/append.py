@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("blob", type=PathOrS3(exists=True, prefix=True))
+@click.argument("blob", type=PathOrS3(is_read=False, exists=True, prefix=True))
 @click.argument("sources", nargs=-1, required=True, type=PathOrS3(prefix=True), metavar="SRC...")
 @packing_options
 @naming_options

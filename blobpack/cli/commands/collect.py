@@ -8,7 +8,7 @@ import click
 
 from blobpack.cli.opened import check_output_name
 from blobpack.cli.options import concatenated_option, duplicates_option, force_option, json_option
-from blobpack.cli.params import BlobUrl
+from blobpack.cli.params import BlobUrl, PathOrS3
 from blobpack.cli.printing import progress_option, progress_shown
 from blobpack.cli.remote import upload_options
 from blobpack.cli.report import print_report
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=BlobUrl(),
+    type=PathOrS3(is_read=False),
     metavar="FILE",
     help="Path or s3:// URL of the collection.  [default: collection.idx in the folder of BLOBS]",
 )

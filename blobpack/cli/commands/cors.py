@@ -37,7 +37,7 @@ class Origin(click.ParamType[str]):
 
 
 @click.command()
-@click.argument("bucket", type=PathOrS3(prefix=True), metavar="BUCKET")
+@click.argument("bucket", type=PathOrS3(is_read=False, prefix=True), metavar="BUCKET")
 @click.option(
     "--origin",
     "origins",

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=PathOrS3(prefix=True, allow_dash=True),
+    type=PathOrS3(is_read=False, prefix=True, allow_dash=True),
     metavar="FILE",
     help="Path or s3:// URL of the file, or a folder or prefix for it; - writes the list to stdout.  [default: in the "
     "current folder: images.json (coco), manifest.jsonl (cvat), samples.jsonl (fiftyone), metadata.jsonl (huggingface), "

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @blob_argument
-@click.argument("folder", type=PathOrS3(prefix=True, file_okay=False))
+@click.argument("folder", type=PathOrS3(is_read=False, prefix=True, file_okay=False))
 @index_option
 @rescan_option
 @allow_option

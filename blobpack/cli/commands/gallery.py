@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=PathOrS3(dir_okay=False),
+    type=PathOrS3(is_read=False, dir_okay=False),
     metavar="FILE",
     help="Path or s3:// URL of the page.  [default: beside BLOB, with the suffix .html; for a blob behind HTTP in the "
     "current folder]",

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=PathOrS3(prefix=True),
+    type=PathOrS3(is_read=False, prefix=True),
     metavar="FILE",
     help="Path or s3:// URL of the index, or a folder or prefix for BLOB.idx. If it is BLOB.idx beside BLOB, opening BLOB "
     "finds it.  [default: BLOB.idx beside a local blob; for a remote blob, its name with .idx in the current folder]",

@@ -16,7 +16,7 @@ from blobpack.cli.options import (
 )
 from blobpack.cli.remote import remote_options
 from blobpack.cli.report import print_json
-from blobpack.columns import FACTS
+from blobpack.columns import FACTS, OFFSET_MAX
 from blobpack.model import redacted
 from blobpack.opening.collection import Collection
 from blobpack.quoting import one_line
@@ -119,16 +119,22 @@ def table_of(collection: Collection) -> list[dict[str, int | str]]:
 
 def figures_of(index: Index) -> Figures:
     """Collect what an index says of its members. Sizes are in bytes."""
-    sizes = index.offset_end - index.offset_start
+    import numpy as np
+
     fields: Figures = {
         "members": len(index),
-        # int(), because json does not know NumPy's numbers
-        "payload_bytes": int(sizes.sum()),
+        "payload_bytes": 0,
         "facts": ", ".join(name for name in FACTS if name in index.facts) or "none",
     }
-    # min() of an empty array raises ValueError
-    if len(sizes):
-        fields["smallest"] = int(sizes.min())
-        fields["mean"] = round(float(sizes.mean()))
-        fields["largest"] = int(sizes.max())
+    total, smallest, largest = 0, OFFSET_MAX, 0
+    # part by part: all members of a large index may not fit into memory
+    for part in index._pieces():
+        sizes = np.asarray(part.offset_end) - np.asarray(part.offset_start)
+        # int(), because json does not know NumPy's numbers
+        total += int(sizes.sum())
+        smallest = min(smallest, int(sizes.min(initial=OFFSET_MAX)))
+        largest = max(largest, int(sizes.max(initial=0)))
+    fields["payload_bytes"] = total
+    if len(index):
+        fields |= {"smallest": smallest, "mean": round(total / len(index)), "largest": largest}
     return fields

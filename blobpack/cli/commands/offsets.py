@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=PathOrS3(prefix=True, allow_dash=True),
+    type=PathOrS3(is_read=False, prefix=True, allow_dash=True),
     metavar="FILE",
     help="Path or s3:// URL of the offsets file, or a folder or prefix for it; - writes to stdout.  [default: "
     "<stem>_offsets.pkl beside a local blob; for a remote blob in the current folder, if no such file exists there]",

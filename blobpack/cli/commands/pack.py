@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # not required, because a list can take its place
 @click.argument("sources", nargs=-1, type=PathOrS3(prefix=True), metavar="[SRC]...")
 # A file or, with --shard-size, a folder: _check_usage checks which one it is.
-@click.argument("out", type=PathOrS3())
+@click.argument("out", type=PathOrS3(is_read=False))
 @packing_options
 @naming_options
 @click.option(

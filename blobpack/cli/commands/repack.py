@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("source", type=BlobUrl(), metavar="SRC")
-@click.argument("out", type=PathOrS3(dir_okay=False))
+@click.argument("out", type=PathOrS3(is_read=False, dir_okay=False))
 @click.option(
     "--filter",
     "globs",

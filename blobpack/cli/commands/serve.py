@@ -179,7 +179,7 @@ def bucket_at(url: str) -> Location:
         click.BadParameter: this is no bucket's URL.
     """
     scheme, _, name = url.removesuffix("/").partition("://")
-    if scheme != "s3" or not name or "/" in name:
+    if scheme != "s3" or not name or "/" in name or "?" in name:
         raise click.BadParameter(f"{url!r} is no bucket: write s3://bucket")
     return Location(f"s3://{name}", "s3")
 

@@ -44,7 +44,7 @@ class Age(click.ParamType[timedelta]):
 
 
 @click.command()
-@click.argument("url", type=PathOrS3(prefix=True), metavar="URL")
+@click.argument("url", type=PathOrS3(is_read=False, prefix=True), metavar="URL")
 @click.option(
     "--abort", "aborting", is_flag=True, help="Abort these uploads: S3 deletes their parts."
 )

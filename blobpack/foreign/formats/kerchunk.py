@@ -1,7 +1,7 @@
 """References of kerchunk, as fsspec's ReferenceFileSystem reads them: key → [URL, offset, size].
 
 Version 0 is that object; version 1 has it as "refs", and "templates" for parts of URLs. Values of other shapes are data in the
-file itself, or whole files, and no members. Nothing is recorded about the tars.
+file itself, or whole files, and no members; blobpack writes empty payloads so. Nothing is recorded about the tars.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from blobpack.foreign.fit import ForeignRows, fit
 from blobpack.foreign.same_tar import same_tar
+from blobpack.index.tables.references import to_references
 
 if TYPE_CHECKING:
     from blobpack.foreign.index_file import IndexFile
@@ -82,8 +83,12 @@ def _filled(url: str, templates: dict[str, Any], file: IndexFile) -> str:
 
 def encode(blobs: list[SourceBlob]) -> tuple[bytes, int]:
     """Write references; see table.py."""
-    refs: dict[str, list[object]] = {}
-    for blob in blobs:
-        for member in blob.index:
-            refs[member.name] = [blob.name, member.offset_start, member.size]
-    return json.dumps({"version": 1, "refs": refs}).encode(), len(refs)
+    made = [to_references(blob.index, blob.name) for blob in blobs]
+    refs: dict[str, object] = {}
+    for one in made:
+        # each of them has the URL of its blob as the only template
+        url = one["templates"].get("u") if len(made) > 1 else None
+        for name, value in one["refs"].items():
+            refs[name] = [url, *value[1:]] if url and value else value
+    templates = made[0]["templates"] if len(made) == 1 else {}
+    return json.dumps({**made[0], "templates": templates, "refs": refs}).encode(), len(refs)

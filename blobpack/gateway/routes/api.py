@@ -15,7 +15,8 @@ from urllib.parse import quote
 from starlette.routing import Route
 
 from blobpack.errors import FactsMissingError
-from blobpack.gateway.routes.endpoint import ApiError, body_of, endpoint, json_answer, texts_in
+from blobpack.gateway.answers import AnswerError
+from blobpack.gateway.routes.endpoint import body_of, endpoint, json_answer, texts_in
 from blobpack.index.select import make_conditions
 from blobpack.quoting import quoted_path
 
@@ -99,16 +100,16 @@ def routes(services: Services) -> list[Route]:
 # What is asked
 
 
-def not_found(what: str) -> ApiError:
+def not_found(what: str) -> AnswerError:
     """Return the error for a blob or member that does not exist, or that the token does not cover."""
-    return ApiError(404, f"There is no such {what} here, or the token does not cover it.")
+    return AnswerError(404, f"There is no such {what} here, or the token does not cover it.")
 
 
 def check_parameters(request: Request, known: frozenset[str]) -> None:
     """Check that a query has no unknown parameter: a misspelled condition would select everything."""
     for name in request.query_params:
         if name not in known:
-            raise ApiError(422, f"There is no parameter {name!r:.80} here.")
+            raise AnswerError(422, f"There is no parameter {name!r:.80} here.")
 
 
 def whole(request: Request, name: str, default: int, least: int, most: int) -> int:
@@ -117,7 +118,7 @@ def whole(request: Request, name: str, default: int, least: int, most: int) -> i
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 18 and least <= int(text) <= most):
-        raise ApiError(422, f"{name} must be a whole number from {least} to {most}.")
+        raise AnswerError(422, f"{name} must be a whole number from {least} to {most}.")
     return int(text)
 
 
@@ -128,9 +129,11 @@ def start_of(request: Request, blob: ServedBlob) -> int:
         return 0
     parts = ID.fullmatch(cursor)
     if parts is None:
-        raise ApiError(422, "cursor must be the next_cursor of an earlier page.")
+        raise AnswerError(422, "cursor must be the next_cursor of an earlier page.")
     if parts[1] != blob.version:
-        raise ApiError(409, "The blob has changed since that page: begin again without a cursor.")
+        raise AnswerError(
+            409, "The blob has changed since that page: begin again without a cursor."
+        )
     return int(parts[2])
 
 
@@ -157,7 +160,7 @@ def conditions_of(request: Request) -> list[Conditions]:
         ]
     # a media type that does not exist
     except ValueError as exc:
-        raise ApiError(422, f"{exc}.") from exc
+        raise AnswerError(422, f"{exc}.") from exc
 
 
 def prefix_glob(prefix: str) -> str:
@@ -174,7 +177,7 @@ def page(
     """Return the rows of the members that meet all conditions, from a row on, and where the next page begins.
 
     Raises:
-        ApiError: the index lacks the facts that a condition needs.
+        AnswerError: the index lacks the facts that a condition needs.
     """
     count = len(blob.index)
     if not conditions:
@@ -189,7 +192,7 @@ def page(
             for other in conditions[1:]:
                 passed &= other.mask(part)
         except FactsMissingError as exc:
-            raise ApiError(422, f"{exc}.") from exc
+            raise AnswerError(422, f"{exc}.") from exc
         found = passed.nonzero()[0]
         room = limit - len(rows)
         rows += (found[:room] + first).tolist()

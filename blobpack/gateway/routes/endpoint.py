@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from blobpack.errors import BlobpackError
-from blobpack.gateway.answers import NOSNIFF, PROBLEM_JSON, problem, status_of
+from blobpack.gateway.answers import NOSNIFF, PROBLEM_JSON, AnswerError, problem, status_of
 from blobpack.gateway.tokens import GRANT
 
 if TYPE_CHECKING:
@@ -25,19 +25,6 @@ REFS_MAX = 10_000
 BODY_BYTES_MAX = 8 << 20
 # a slow client is no reason for more: a body is a list of names
 BODY_S = 60
-
-
-class ApiError(Exception):
-    """A request can't be answered.
-
-    Attributes:
-        status: The status of the answer.
-        detail: The reason.
-    """
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status, self.detail = status, detail
 
 
 def json_answer(content: object, status: int = 200) -> Response:
@@ -74,9 +61,9 @@ def endpoint(
                 sent = request.headers.get("authorization")
                 grant = services.access.grant_of(None if sent is None else sent.encode("latin-1"))
             if grant is None:
-                raise ApiError(401, "This server asks for a token.")
+                raise AnswerError(401, "This server asks for a token.")
             found = await answer(request, grant)
-        except ApiError as exc:
+        except AnswerError as exc:
             found = error_answer(exc.status, exc.detail)
         except BlobpackError as exc:
             found = error_answer(*status_of(exc))
@@ -97,21 +84,21 @@ async def body_of(request: Request) -> Any:
             async for part in request.stream():
                 body += part
                 if len(body) > BODY_BYTES_MAX:
-                    raise ApiError(413, f"A body has at most {BODY_BYTES_MAX >> 20} MiB here.")
+                    raise AnswerError(413, f"A body has at most {BODY_BYTES_MAX >> 20} MiB here.")
     except TimeoutError as exc:
-        raise ApiError(408, f"A body must arrive within {BODY_S} seconds.") from exc
+        raise AnswerError(408, f"A body must arrive within {BODY_S} seconds.") from exc
     try:
         return json.loads(body)
     # RecursionError: too many nested brackets
     except (ValueError, RecursionError) as exc:
-        raise ApiError(400, "The body is not JSON.") from exc
+        raise AnswerError(400, "The body is not JSON.") from exc
 
 
 def texts_in(body: Any, name: str) -> list[str]:
     """Return the list of texts that a body has under a name."""
     texts = body.get(name) if isinstance(body, dict) else None
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ApiError(422, f'The body must be {{"{name}": ["…", …]}}.')
+        raise AnswerError(422, f'The body must be {{"{name}": ["…", …]}}.')
     if len(texts) > REFS_MAX:
-        raise ApiError(422, f"{name} may have {REFS_MAX} texts at most.")
+        raise AnswerError(422, f"{name} may have {REFS_MAX} texts at most.")
     return texts

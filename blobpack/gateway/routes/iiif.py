@@ -13,10 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
-from blobpack.gateway.answers import CORS, NOSNIFF, send_whole
+from blobpack.gateway.answers import CORS, NOSNIFF, AnswerError, send_whole
 from blobpack.gateway.images import cache_control
 from blobpack.gateway.routes.picture_face import PictureFace, send_picture
-from blobpack.gateway.routes.pictures import Picture, PictureError, decoding, encoded, opened
+from blobpack.gateway.routes.pictures import Picture, decoding, encoded, opened
 
 if TYPE_CHECKING:
     from blobpack.gateway.answers import Scope, Send
@@ -119,7 +119,7 @@ def parsed(region: str, size: str, rotation: str, quality_and_format: str) -> As
     """Check the parameters of an image request.
 
     Raises:
-        PictureError: 400 for a parameter of a wrong form, 501 for one that is not supported (sections 4.7 and 7).
+        AnswerError: 400 for a parameter of a wrong form, 501 for one that is not supported (sections 4.7 and 7).
     """
     quality, dot, suffix = quality_and_format.rpartition(".")
     region_found, size_found = REGION.fullmatch(region), SIZE.fullmatch(size)
@@ -131,14 +131,14 @@ def parsed(region: str, size: str, rotation: str, quality_and_format: str) -> As
         and quality in QUALITIES
         and suffix in FORMATS
     ):
-        raise PictureError(400, "This is not {region}/{size}/{rotation}/{quality}.{format}.")
+        raise AnswerError(400, "This is not {region}/{size}/{rotation}/{quality}.{format}.")
     is_confined, width, height = size_found[3], size_found[4], size_found[5]
     if ("," in size and not (width or height)) or (is_confined and not (width and height)):
-        raise PictureError(400, "A size needs a width or a height.")
+        raise AnswerError(400, "A size needs a width or a height.")
     if size_found[1] or float(rotation.strip("!")) or rotation[0] == "!":
-        raise PictureError(501, "Images are neither made larger nor turned nor mirrored here.")
+        raise AnswerError(501, "Images are neither made larger nor turned nor mirrored here.")
     if quality != "default" or suffix != "jpg":
-        raise PictureError(501, "Only default.jpg is made here.")
+        raise AnswerError(501, "Only default.jpg is made here.")
     return Asked(region, size)
 
 
@@ -146,7 +146,7 @@ def cut(payload: bytes, asked: Asked) -> Picture:
     """Return the region of an image, in the size that was asked for.
 
     Raises:
-        PictureError: the region lies outside of the image, the size is larger than the region, or this is no image.
+        AnswerError: the region lies outside of the image, the size is larger than the region, or this is no image.
     """
     from PIL import Image, ImageOps
 
@@ -155,7 +155,7 @@ def cut(payload: bytes, asked: Asked) -> Picture:
             shown = ImageOps.exif_transpose(image)
             shown.load()
         except Exception as exc:
-            raise PictureError(422, "The image is damaged.") from exc
+            raise AnswerError(422, "The image is damaged.") from exc
     box = region_in(asked.region, shown.width, shown.height)
     width, height = size_of(asked.size, box[2] - box[0], box[3] - box[1])
     if "transparency" in shown.info or shown.mode not in ("RGB", "L", "RGBA"):
@@ -167,7 +167,7 @@ def region_in(region: str, width: int, height: int) -> tuple[int, int, int, int]
     """Return left, upper, right and lower of a region, cut at the image's edges (section 4.1).
 
     Raises:
-        PictureError: it is empty, or outside of the image.
+        AnswerError: it is empty, or outside of the image.
     """
     if region == "full":
         return 0, 0, width, height
@@ -184,7 +184,7 @@ def region_in(region: str, width: int, height: int) -> tuple[int, int, int, int]
     left, upper, wide, high = map(int, numbers)
     right, lower = min(left + wide, width), min(upper + high, height)
     if left >= right or upper >= lower:
-        raise PictureError(400, "The region is empty, or lies outside of the image.")
+        raise AnswerError(400, "The region is empty, or lies outside of the image.")
     return left, upper, right, lower
 
 
@@ -192,7 +192,7 @@ def size_of(size: str, width: int, height: int) -> tuple[int, int]:
     """Return the width and height that a size means for a region (section 4.2).
 
     Raises:
-        PictureError: it is empty, or larger than the region.
+        AnswerError: it is empty, or larger than the region.
     """
     if size == "max":
         return width, height
@@ -211,7 +211,7 @@ def size_of(size: str, width: int, height: int) -> tuple[int, int]:
         else:
             found = int(wide), int(high)
     if not (0 < found[0] <= width and 0 < found[1] <= height):
-        raise PictureError(400, "The size is empty, or larger than the region.")
+        raise AnswerError(400, "The size is empty, or larger than the region.")
     return found
 
 
@@ -219,7 +219,7 @@ def measured(payload: bytes) -> Picture:
     """Return the width and height of an image as shown, as a text.
 
     Raises:
-        PictureError: it is no image that can be shown.
+        AnswerError: it is no image that can be shown.
     """
     with opened(payload) as image:
         width, height = image.size

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from blobpack.gateway.answers import AnswerError
 from blobpack.gateway.gallery import MEDIA_TYPE, ShownBlob, page
 from blobpack.gateway.metrics import CONTENT_TYPE
-from blobpack.gateway.routes.endpoint import ApiError, endpoint
+from blobpack.gateway.routes.endpoint import endpoint
 from blobpack.quoting import quoted_path
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def routes(services: Services) -> list[Route]:
     async def metrics(request: Request, grant: Grant) -> Response:
         # metrics name the blobs
         if not (grant.is_prefix and not grant.path):
-            raise ApiError(404, "The token does not cover the metrics.")
+            raise AnswerError(404, "The token does not cover the metrics.")
         return Response(
             services.metrics.text(services.blobs, services.payloads), media_type=CONTENT_TYPE
         )

@@ -12,6 +12,7 @@ from blobpack.gateway.answers import (
     NOSNIFF,
     NOT_FOUND,
     UNAUTHORIZED,
+    AnswerError,
     problem,
     send_error,
     send_problem,
@@ -19,7 +20,6 @@ from blobpack.gateway.answers import (
 )
 from blobpack.gateway.http_range import answer_to, conditions_in
 from blobpack.gateway.images import cache_control, decoded, send_other_method
-from blobpack.gateway.routes.pictures import PictureError
 
 if TYPE_CHECKING:
     from blobpack.gateway.answers import Fields, Receive, Scope, Send
@@ -48,7 +48,7 @@ class PictureFace(ABC):
             grant: What the request may read.
 
         Raises:
-            PictureError: there is no such picture.
+            AnswerError: there is no such picture.
             BlobpackError: the payload can't be read.
         """
 
@@ -73,7 +73,7 @@ class PictureFace(ABC):
             return 401
         try:
             return await self.answer(scope, send, raw, grant)
-        except PictureError as exc:
+        except AnswerError as exc:
             body = NOT_FOUND if exc.status == 404 else problem(exc.status, exc.detail)
             await send_problem(send, exc.status, body)
             return exc.status
@@ -86,11 +86,11 @@ class PictureFace(ABC):
         """Return the member that a raw path names.
 
         Raises:
-            PictureError: there is none, or the request may not read it.
+            AnswerError: there is none, or the request may not read it.
         """
         found = self.services.blobs.find(decoded(path))
         if found is None or not grant.covers(found.blob.name, found.name):
-            raise PictureError(404, "")
+            raise AnswerError(404, "")
         return found
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, nullcontext
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
+from blobpack.gateway.answers import AnswerError
 from blobpack.gateway.payloads import WHOLE_BYTES_MAX, check_unchanged
 from blobpack.gateway.shared_work import SharedWork
 from blobpack.recently_used import RecentlyUsed
@@ -40,19 +41,6 @@ AVIF_TURN = Lock()
 TILE_WIDTH, TILE_LENGTH = 322, 323
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI")
 QUALITY = 85
-
-
-class PictureError(Exception):
-    """A picture can't be made.
-
-    Attributes:
-        status: The status of the answer.
-        detail: The reason.
-    """
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status, self.detail = status, detail
 
 
 class Picture(NamedTuple):
@@ -90,7 +78,7 @@ class Pictures:
             make: Makes the picture of the payload, in a thread.
 
         Raises:
-            PictureError: the member is no image that can be shown.
+            AnswerError: the member is no image that can be shown.
             BlobpackError: the payload can't be read.
         """
         check_unchanged(member)
@@ -99,7 +87,7 @@ class Pictures:
         if kept is not None:
             return kept
         if member.size > PAYLOAD_BYTES_MAX:
-            raise PictureError(422, "The member is too large for an image.")
+            raise AnswerError(422, "The member is too large for an image.")
         # A large payload is read by the thread that decodes it: else each request that waits for a thread would hold one.
         payload = None
         if member.size <= WHOLE_BYTES_MAX:
@@ -119,7 +107,7 @@ def opened(payload: bytes) -> Image:
     """Open an image; no pixel is decoded yet.
 
     Raises:
-        PictureError: it is not an image, or its format is not opened here.
+        AnswerError: it is not an image, or its format is not opened here.
     """
     from PIL import Image
 
@@ -129,7 +117,7 @@ def opened(payload: bytes) -> Image:
     try:
         return Image.open(io.BytesIO(payload), formats=known)
     except Exception as exc:
-        raise PictureError(422, "The member is not an image that can be shown.") from exc
+        raise AnswerError(422, "The member is not an image that can be shown.") from exc
 
 
 @contextmanager
@@ -137,7 +125,7 @@ def decoding(image: Image) -> Iterator[None]:
     """Check that an image may be decoded, and wait for its turn.
 
     Raises:
-        PictureError: it has too many pixels.
+        AnswerError: it has too many pixels.
     """
     check_pixels(image)
     with AVIF_TURN if image.format == "AVIF" else nullcontext():
@@ -148,12 +136,12 @@ def check_pixels(image: Image) -> None:
     """Check that an image may be decoded.
 
     Raises:
-        PictureError: it has too many pixels.
+        AnswerError: it has too many pixels.
     """
     is_slow = any(tile[0] in slow_decoders() for tile in getattr(image, "tile", ()))
     most = SLOW_PIXELS_MAX if is_slow else PIXELS_MAX
     if max(image.width * image.height, tile_pixels(image)) > most:
-        raise PictureError(422, f"The image has more than {most // 1_000_000} million pixels.")
+        raise AnswerError(422, f"The image has more than {most // 1_000_000} million pixels.")
 
 
 def slow_decoders() -> Container[str]:
@@ -167,14 +155,14 @@ def tile_pixels(image: Image) -> int:
     """Return the pixels of a TIFF's tile, of which all are decoded, even if the image is smaller; 0 if there is none.
 
     Raises:
-        PictureError: the tags are malformed.
+        AnswerError: the tags are malformed.
     """
     tags = getattr(image, "tag_v2", {})
     # Pillow warns of, or raises anything at, a tag of a wrong form
     try:
         return int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_LENGTH, 0))
     except Exception as exc:
-        raise PictureError(422, "The image is damaged.") from exc
+        raise AnswerError(422, "The image is damaged.") from exc
 
 
 def encoded(image: Image) -> Picture:

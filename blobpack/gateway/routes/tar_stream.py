@@ -21,8 +21,9 @@ from starlette.routing import Route
 from blobpack._native.tar_piece import join_members
 from blobpack.checksum import crc32c
 from blobpack.errors import UnsafeNameError
+from blobpack.gateway.answers import AnswerError
 from blobpack.gateway.payloads import check_unchanged, damaged
-from blobpack.gateway.routes.endpoint import ApiError, body_of, endpoint, texts_in
+from blobpack.gateway.routes.endpoint import body_of, endpoint, texts_in
 from blobpack.gateway.send_payload import SEND_TIMEOUT_S, wait_until_gone
 from blobpack.tar.header import (
     BLOCK,
@@ -74,7 +75,7 @@ def route(services: Services) -> Route:
         if "blob" not in body:
             found = look_up(services.blobs, names, grant)
         elif not isinstance(body["blob"], str):
-            raise ApiError(422, "blob must be a text.")
+            raise AnswerError(422, "blob must be a text.")
         elif (blob := services.blobs.get(body["blob"])) is not None:
             found = look_up_in(blob, names, grant)
         else:
@@ -83,12 +84,12 @@ def route(services: Services) -> Route:
         absent = [name for name, wanted in zip(names, found, strict=True) if wanted is None]
         if absent:
             shown = ", ".join(repr(name) for name in absent[:MISSING_SHOWN])
-            raise ApiError(404, f"{len(absent)} of {len(names)} members are not here: {shown}")
+            raise AnswerError(404, f"{len(absent)} of {len(names)} members are not here: {shown}")
         wanted = [one for one in found if one is not None]
         try:
             headers = [header_of(*pair) for pair in zip(names, wanted, strict=True)]
         except UnsafeNameError as exc:
-            raise ApiError(422, f"{exc}.") from exc
+            raise AnswerError(422, f"{exc}.") from exc
         size = len(END_OF_ARCHIVE) + sum(
             len(header) + -(-size_of(one) // BLOCK) * BLOCK
             for header, (_, one) in zip(headers, wanted, strict=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from blobpack.gateway.answers import AnswerError
 from blobpack.gateway.routes.picture_face import PictureFace, send_picture
-from blobpack.gateway.routes.pictures import Picture, PictureError, decoding, encoded, opened
+from blobpack.gateway.routes.pictures import Picture, decoding, encoded, opened
 
 if TYPE_CHECKING:
     from blobpack.gateway.answers import Scope, Send
@@ -25,7 +26,7 @@ class Thumbnails(PictureFace):
         """Answer a request; see PictureFace."""
         size, _, path = raw.partition(b"/")
         if size not in [str(one).encode() for one in SIZES]:
-            raise PictureError(404, "")
+            raise AnswerError(404, "")
         member = self.member_at(path, grant)
         kind = f"t{size.decode()}"
         picture = await self.services.pictures.get(member, kind, partial(thumbnail, side=int(size)))
@@ -36,7 +37,7 @@ def thumbnail(payload: bytes, side: int) -> Picture:
     """Return an image, made smaller to fit into a square with sides of so many pixels; it is never enlarged.
 
     Raises:
-        PictureError: it is no image that can be shown.
+        AnswerError: it is no image that can be shown.
     """
     from PIL import ImageOps
 
@@ -49,4 +50,4 @@ def thumbnail(payload: bytes, side: int) -> Picture:
                 image.thumbnail((side, side), reducing_gap=2.0)
                 return encoded(ImageOps.exif_transpose(image))
             except Exception as exc:
-                raise PictureError(422, "The image is damaged.") from exc
+                raise AnswerError(422, "The image is damaged.") from exc

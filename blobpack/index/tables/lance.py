@@ -49,6 +49,7 @@ def to_lance(
             storage_options=dict(storage_options or {}),
         )
     except OSError as exc:
+        # behind it stands a line of Lance's own source
         reason = str(exc).partition(", /")[0]
         raise StorageError(f"{target}: the dataset can't be written: {reason}") from exc
 

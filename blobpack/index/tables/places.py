@@ -91,6 +91,7 @@ def places_of(index: Rows, url: Urls | None) -> Places:
         raise ValueError(
             f"url must name each of the {len(blobs)} blobs, in their order, not {len(given)}"
         )
+    # rows of an index that was cut are those of the index that it was cut from
     if found is None or len(blobs) == 1:
         return Places(given, np.zeros(len(index), np.int64))
     first_rows = np.array([blob.first_row for blob in blobs], np.int64)
@@ -119,5 +120,5 @@ def _checked(url: Urls) -> list[str]:
 
 
 def _address(location: Location) -> str:
-    # other programs may run in other folders
+    # other programs may run in other folders; links stay, because their targets may move
     return os.path.abspath(location.path) if location.is_local else location.whole  # noqa: PTH100 (keeps links)

@@ -45,6 +45,7 @@ class BlobFile(AbstractBufferedFile):  # type: ignore[misc] # fsspec is optional
             cache_options: Options of this cache.
             kwargs: Further options of AbstractBufferedFile.
         """
+        # not looked up by its path again: the file system may have opened the blob anew meanwhile
         self._reader, self._row = reader, row
         super().__init__(
             fs,

@@ -12,7 +12,7 @@ from blobpack.errors import BlobNotFoundError
 from blobpack.integrations.fsspec.file import BlobFile
 from blobpack.integrations.fsspec.listed import ListedBlob, missing
 from blobpack.integrations.fsspec.parts import Part, read_parts
-from blobpack.integrations.fsspec.reads import MissingPathError, read_each
+from blobpack.integrations.fsspec.reads import read_each
 from blobpack.integrations.fsspec.shared import shared_blob
 from blobpack.integrations.fsspec.target import check_open_options, remote_options, target_url
 from blobpack.model import OnError, check_choice, check_several
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from blobpack.integrations.fsspec.shared import OpenedBlob
     from blobpack.opening.reader import Reader
     from blobpack.stores.access.remote import RemoteOptions
+
+
+# the parameters behind `fo`
+NAMES = ("target_protocol", "target_options")
 
 
 class BlobFileSystem(ListedBlob):
@@ -64,19 +68,30 @@ class BlobFileSystem(ListedBlob):
         url = target_url(fo, target_protocol)
         opening = check_open_options(options)
         remote = remote_options(url, target_options or {})
-        location_of("fo", url, prefix=True, access=Access.of("BlobFileSystem", remote))
+        access = Access.of("BlobFileSystem", remote)
+        location = location_of("fo", url, prefix=True, access=access)
+        if location.is_local:
+            # the working folder may be another one at the first use
+            url = os.path.abspath(location.path)  # noqa: PTH100 (keeps links)
+        self._url = url
         key = repr((url, sorted(opening.items()), sorted((target_options or {}).items())))
         self._shared = shared_blob(key, partial(_open, url, opening, remote))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a process that unpickles it may have another working folder
+        make, (kind, arguments, options) = super().__reduce__()
+        given = dict(zip(NAMES, arguments[1:], strict=False))
+        return make, (kind, (), {**options, **given, "fo": self._url})
 
     def cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
     ) -> bytes:
         """Read a file, or a part of it, spelled as a slice. A whole file is compared with its checksum."""
         opened = self._shared.opened()
-        part = _part(opened, self._strip_protocol(path), start, end)
+        row = _row(opened, self._strip_protocol(path))
         if start is None and end is None:
-            return opened.reader.read(part.row)
-        return next(read_parts(opened.reader, [part]))
+            return opened.reader.read(row)
+        return next(read_parts(opened.reader, [Part(row, start, end)]))
 
     def cat(
         self, path: Any, recursive: bool = False, on_error: OnError = "raise", **kwargs: Any
@@ -89,8 +104,8 @@ class BlobFileSystem(ListedBlob):
         if recursive or not isinstance(path, list):
             # folders are among what a pattern matches
             paths = [each for each in paths if not self.isdir(each)]
-        start, end = kwargs.get("start"), kwargs.get("end")
-        read = self._read_each([(each, start, end) for each in paths], on_error)
+        starts, ends = ([kwargs.get(name)] * len(paths) for name in ("start", "end"))
+        read = self._read_each(paths, starts, ends, on_error)
         return {
             each: payload
             for each, payload in zip(paths, read, strict=True)
@@ -109,26 +124,31 @@ class BlobFileSystem(ListedBlob):
         """Read parts of files as one batch. Ranges that lie near each other are fetched by one request, whatever max_gap is."""
         check_choice("on_error", on_error, OnError)
         check_several("paths", paths, "paths")
-        counts = [starts] * len(paths) if not isinstance(starts, list) else starts
-        bounds = [ends] * len(paths) if not isinstance(ends, list) else ends
-        if not len(paths) == len(counts) == len(bounds):
+        firsts = starts if isinstance(starts, list) else [starts] * len(paths)
+        lasts = ends if isinstance(ends, list) else [ends] * len(paths)
+        if not len(paths) == len(firsts) == len(lasts):
             raise ValueError(
-                f"paths, starts and ends must be of one length, not {len(paths)}, {len(counts)} and {len(bounds)}"
+                f"paths, starts and ends must be of one length, not {len(paths)}, {len(firsts)} and {len(lasts)}"
             )
-        return list(self._read_each(list(zip(paths, counts, bounds, strict=True)), on_error))
+        return list(self._read_each(paths, firsts, lasts, on_error))
 
     def _read_each(
-        self, asked: Sequence[tuple[str, int | None, int | None]], on_error: OnError
+        self,
+        paths: Sequence[str],
+        starts: Sequence[int | None],
+        ends: Sequence[int | None],
+        on_error: OnError,
     ) -> Iterator[bytes | Exception]:
         opened = self._shared.opened()
+        stripped = [self._strip_protocol(path) for path in paths]
         parts: list[Part | Exception] = []
-        for path, start, end in asked:
-            try:
-                parts.append(_part(opened, self._strip_protocol(path), start, end))
-            except (MissingPathError, IsADirectoryError) as exc:
-                if on_error == "raise":
-                    raise
-                parts.append(exc)
+        for path, row, start, end in zip(
+            stripped, opened.rows_of(stripped), starts, ends, strict=True
+        ):
+            part = Part(row, start, end) if row >= 0 else _no_file(opened, path)
+            if isinstance(part, Exception) and on_error == "raise":
+                raise part
+            parts.append(part)
         for payload in read_each(opened.reader, parts):
             if isinstance(payload, Exception) and on_error == "raise":
                 raise payload
@@ -146,15 +166,15 @@ class BlobFileSystem(ListedBlob):
         if mode != "rb":
             raise _read_only()
         opened = self._shared.opened()
-        part = _part(opened, path, None, None)
-        member = opened.reader.index[part.row]
+        row = _row(opened, path)
+        member = opened.reader.index[row]
         # a file that is unpickled names its size
         kwargs.pop("size", None)
         return BlobFile(
             self,
             path,
             reader=opened.reader,
-            row=part.row,
+            row=row,
             size=member.offset_end - member.offset_start,
             block_size=block_size,
             cache_options=cache_options,
@@ -175,7 +195,7 @@ def _open(url: str, options: dict[str, Any], remote: RemoteOptions) -> Reader:
         return open_reader(url, **options, **remote)
     except BlobNotFoundError:
         # fsspec takes the "/" from the end of a prefix
-        if url.endswith("/") or not location_of("fo", url).is_s3:
+        if url.endswith("/") or not location_of("fo", url).has_key:
             raise
         try:
             return open_reader(f"{url}/", **options, **remote)
@@ -184,13 +204,18 @@ def _open(url: str, options: dict[str, Any], remote: RemoteOptions) -> Reader:
         raise
 
 
-def _part(opened: OpenedBlob, path: str, start: int | None, end: int | None) -> Part:
+def _row(opened: OpenedBlob, path: str) -> int:
     row = opened.row_of(path)
-    if row >= 0:
-        return Part(row, start, end)
+    if row < 0:
+        raise _no_file(opened, path)
+    return row
+
+
+def _no_file(opened: OpenedBlob, path: str) -> Exception:
+    """Return the error for a path that is not that of a file."""
     if opened.paths.is_folder(path):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    raise missing(opened, path)
+        return IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    return missing(opened, path)
 
 
 def _read_only() -> io.UnsupportedOperation:

@@ -75,6 +75,7 @@ class ListedBlob(AbstractFileSystem):  # type: ignore[misc] # fsspec is optional
         """List a folder; for a file, the file alone."""
         path = self._strip_protocol(path)
         opened = self._shared.opened()
+        # a tar may hold a file and a folder of one path: the folder is listed
         entries = list(opened.paths.children(path))
         if not entries and path:
             row = opened.row_of(path)
@@ -114,6 +115,7 @@ class ListedBlob(AbstractFileSystem):  # type: ignore[misc] # fsspec is optional
 
     def glob(self, path: str, maxdepth: int | None = None, **kwargs: Any) -> Any:
         """Return the paths that match a pattern. A file whose own name has the characters of a pattern is found by it, too."""
+        # as `blobpack.open` does: what exists under the name as it is spelled comes first
         literal = self._strip_protocol(path)
         if self._shared.opened().reader.index._find(literal) >= 0:
             return {literal: self.info(literal)} if kwargs.get("detail") else [literal]

@@ -1,4 +1,4 @@
-"""What the file system says about files and folders: dicts, as fsspec has them."""
+"""Facts of files and folders as dicts, which is the form that fsspec has for them."""
 
 from __future__ import annotations
 

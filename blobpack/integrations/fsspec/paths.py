@@ -49,6 +49,7 @@ class Paths:
 
     def row_of(self, path: str) -> int:
         """Return the row of a file, or -1."""
+        # rows of both indexes are equal
         return self._index._find(path)
 
     def is_folder(self, path: str) -> bool:

@@ -13,7 +13,7 @@ from blobpack.integrations.fsspec.paths import Paths
 from blobpack.threads import fork_safe_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from blobpack.opening.reader import Reader
 
@@ -45,6 +45,15 @@ class OpenedBlob:
         """Return the row of a file, or -1. The names are read only if no member has exactly this name."""
         row = self.reader.index._find(path) if path else -1
         return row if row >= 0 else self.paths.row_of(path)
+
+    def rows_of(self, paths: Sequence[str]) -> list[int]:
+        """Return the rows of several files, which are looked up together; -1 where there is none."""
+        # an index in S3 would send requests for each name by itself
+        found = self.reader.index._search(paths)
+        return [
+            self.paths.row_of(path) if each is None else each.row
+            for path, each in zip(paths, found, strict=True)
+        ]
 
 
 class SharedBlob:

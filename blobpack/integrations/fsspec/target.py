@@ -91,6 +91,7 @@ def remote_options(url: str, options: Mapping[str, Any]) -> RemoteOptions:
     """
     scheme = url.partition("://")[0].lower() if "://" in url else ""
     given = {name: value for name, value in options.items() if name not in IGNORED}
+    # s3fs passes these to botocore, and fsspec's HTTP to aiohttp
     nested = given.pop("client_kwargs", None) or {}
     given = {**nested, **{name: value for name, value in given.items() if value is not None}}
     if scheme == "s3":
@@ -140,6 +141,7 @@ def check_open_options(options: Mapping[str, Any]) -> dict[str, Any]:
             f"the file system blob has no option {', '.join(unknown)}; it has {', '.join(OPEN_OPTIONS)}, and target_options "
             "for the blob's server"
         )
+    # the text of an index, by which fsspec keeps file systems, does not name its members
     index = given.get("index")
     if index is not None and not is_place(index):
         raise TypeError(f"index must be a path or URL here, not {shown(index)}")

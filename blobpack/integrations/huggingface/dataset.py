@@ -82,6 +82,7 @@ def to_dataset(
     table = _table(index, column, images)
     features = datasets.Features.from_arrow_schema(table.schema)
     features[column] = datasets.Image(decode=False)
+    # not by from_dict, which would copy the columns to Python objects
     made = datasets.Dataset(
         datasets.table.InMemoryTable(table), info=datasets.DatasetInfo(features=features)
     )
@@ -142,6 +143,7 @@ class LazyImages:
 
     def _read(self, values: Sequence[Any]) -> list[Any]:
         paths = [value["path"] for value in values if self._is_mine(value)]
+        # not split at "::", which a name may hold
         names = [path[len(SCHEME) : -len(self.behind)] for path in paths]
         payloads = self.reader.read_many(names)
         filled = [

@@ -110,6 +110,10 @@ def test_a_batch_is_one_batch_of_requests(bucket: str, small_images: dict[str, b
         rows = dataset.__getitems__(list(range(0, 300, 3)))
         assert len(rows) == 100
         assert blob.stats.requests - before < 30
+        # a condition on the table reads no image
+        before = blob.stats.requests
+        few = dataset.filter(lambda name: name < "010", input_columns=["name"])
+        assert (len(few), blob.stats.requests) == (10, before)
 
 
 def test_bytes_are_those_that_were_packed(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_a_chained_url_of_a_blob_in_s3(s3: S3Server, no_aws: None, tmp_path: Pat
     assert len(files) == 200
     with files[7] as file:
         assert file.read() == b"7" * 8
-    fs, path = fsspec.url_to_fs(f"blob::s3://{bucket}/out.tar", **options)
+    fs, path = fsspec.core.url_to_fs(f"blob::s3://{bucket}/out.tar", **options)
     before = fs.reader.stats.requests
     assert fs.cat(path, recursive=True) == PAYLOADS
     # the names, and the payloads
@@ -52,7 +52,7 @@ def test_a_chained_url_of_a_collection_in_s3(s3_env: S3Server) -> None:
     prefix = f"{s3_env.new_bucket()}/größe 1%20"
     blobpack.pack_shards(PAYLOADS, f"s3://{prefix}", shard_bytes=50_000, all_files=True)
     for place in (prefix, f"{prefix}/", f"{prefix}/collection.idx"):
-        fs, path = fsspec.url_to_fs(f"blob::s3://{place}")
+        fs, path = fsspec.core.url_to_fs(f"blob::s3://{place}")
         assert len(fs.reader.blobs) > 2
         assert fs.cat(path, recursive=True) == PAYLOADS
 

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 import webdataset
+from hypothesis import given, strategies as st
+from webdataset.tariterators import base_plus_ext
 
 import blobpack
+from blobpack.tar.names import split_sample
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,3 +55,14 @@ def test_samples_of_shards_are_whole(tmp_path: Path, shard_bytes: int, source: s
     # the same samples by name, at random
     with blobpack.open(tmp_path / "shards") as collection:
         assert collection.read("1/150.seg.png") == packed["1/150.seg.png"]
+
+
+@given(st.text(st.sampled_from("ab./_"), max_size=9))
+def test_names_are_split_as_webdataset_splits_them(name: str) -> None:
+    stem, field = split_sample(name)
+    their_stem, their_field = base_plus_ext(name)
+    if field:
+        assert (stem, field) == (their_stem, their_field.lower())
+    # WebDataset also makes samples of hidden files, and of names that end with a dot
+    elif their_field:
+        assert "/." in f"/{name}" or name.startswith("__")

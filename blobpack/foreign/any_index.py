@@ -1,0 +1,60 @@
+"""Open the file that was given as an index, whether blobpack or another program made it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from blobpack.errors import FormatError
+from blobpack.foreign.formats import energon
+from blobpack.foreign.index_file import IndexFile
+from blobpack.index.index import Index
+from blobpack.indexfile.footer import INDEX_MAGIC
+from blobpack.indexfile.open import load_stored, read_footer
+from blobpack.stores.open import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from blobpack.stores.cache import Cache
+    from blobpack.stores.location import Location
+
+
+@contextmanager
+def opened_index(location: Location, cache: Cache | None) -> Iterator[Index | IndexFile]:
+    """Open an index of blobpack, or any other file for a block.
+
+    Raises:
+        BlobNotFoundError: there is no such file.
+        FormatError: it is an index of blobpack that is damaged.
+    """
+    failed = None
+    if not location.is_local:
+        # one request for an index of blobpack; a second one for any other file
+        try:
+            index = Index._from_stored(load_stored(location, cache))
+        except FormatError as exc:
+            failed = exc
+        else:
+            yield index
+            return
+    with open_store(location) as opened:
+        # The first bytes decide, not the name: an offsets file may have any name.
+        file = IndexFile(location, opened)
+        if not file.head.startswith(INDEX_MAGIC):
+            if failed and read_footer(opened) is not None:
+                raise failed
+            yield file
+            return
+    if failed:
+        raise failed
+    yield Index._from_stored(load_stored(location, cache))
+
+
+def is_energons(path: Location) -> bool:
+    """Return whether a file is Megatron-Energon's index of a blob, which has the name of blobpack's own.
+
+    It has no names, so opening a blob by it takes a scan, as opening one without an index does.
+    """
+    with open_store(path) as file:
+        return energon.matches(IndexFile(path, file))
