@@ -76,6 +76,7 @@ class HeaderGuard(Store):
             for place in range(first, last)
             if not self._fits[place] and self._ends[place] > start
         ]
+        # their headers come with the range; those of members that begin before it take a read of their own
         inside = [place for place in new if self._starts[place] >= start]
         for place in new[: len(new) - len(inside)]:
             self._check(place, read_before(self.base, self._starts[place]))

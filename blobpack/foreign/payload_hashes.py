@@ -47,6 +47,7 @@ def hash_payloads(store: Store, index: Index | None = None) -> Hashes:
         else list(zip(index.offset_start.tolist(), index.offset_end.tolist(), strict=True))
     )
     digests = [""] * len(members)
+    # the last one is the next: a list is popped from its end
     waiting = sorted(range(len(members)), key=members.__getitem__, reverse=True)
     open_rows: dict[int, hashlib._Hash] = {}
     for begin in range(0, size, READ_BYTES):

@@ -49,6 +49,7 @@ def index_together(
         )
         for blob in blobs
     ]
+    # each blob is scanned once, before the file is begun
     parts = [part.with_index_read() for part in parts]
     rows = write_parts(parts, output, format)
     indexes = [part.read_index() for part in parts]

@@ -32,6 +32,7 @@ def read(file: IndexFile, store: Store) -> Index:
     """Read an index of hfutils; see table.py."""
     tar_bytes = file.checked("the tar", file.json["filesize"], "filesize")
     start, end = array("q"), array("q")
+    # JSON objects keep the order in which tarfile listed the members
     names = file.json["files"]
     for name, fields in names.items():
         if not isinstance(fields, dict):

@@ -51,6 +51,7 @@ def read(file: IndexFile, store: Store) -> Index:
     for key, (url, _, _) in ranges:
         if not isinstance(url, str):
             raise file.fault(f"{key!r} has the URL {url!r}, expected text")
+        # a million references have few URLs
         if url not in urls:
             urls[url] = _filled(url, templates, file)
     if not urls:

@@ -162,5 +162,6 @@ def _metadata(store: Store) -> dict[str, str]:
     if store.location is not None and store.location.is_local:
         found = os.stat(store.location.path)  # noqa: PTH116 (a str)
         stats = {"st_size": found.st_size, "st_mtime": found.st_mtime}
+        # ratarmount refuses the index of a tar that has become smaller
         metadata["tarstats"] = json.dumps(stats)
     return metadata
