@@ -133,6 +133,7 @@ def check_bounds(store: Store, columns: Columns, file: IndexFile) -> None:
 
     refuse_first((start < BLOCK) | (end < start), "where no member can be")
     refuse_first(end > store.size, f"and the tar has {store.size} bytes")
+    # sorted by start, an overlap is found beside its neighbour or before a longer one
     order = np.lexsort((end, start))
     begins, ends = start[order], end[order]
     before = np.maximum.accumulate(ends)[:-1]
@@ -158,6 +159,7 @@ def compared(store: Store, columns: Columns, file: IndexFile, *, has_names: bool
     if scan.report and int(start.max()) > scan.report.bytes_scanned:
         scan = scan_store(store, concatenated=True)
     found = scan._columns
+    # the rows of hard links have smaller offsets than the rows before them
     order = np.argsort(np.asarray(found.offset_start), kind="stable")
     begins = np.asarray(found.offset_start)[order]
     places = np.searchsorted(begins, start)
@@ -200,6 +202,7 @@ def _check_names(
     Raises:
         StaleIndexError: a name differs.
     """
+    # the usual case: all names are equal, and one comparison of bytes shows it
     names, bounds = take_names(found.names, found.name_bounds, rows.data)
     if bounds == columns.name_bounds and names == columns.packed_names():
         return
@@ -238,6 +241,7 @@ def _packed(rows: ForeignRows, file: IndexFile) -> tuple[memoryview, memoryview]
     import numpy as np
 
     names = [""] * len(rows.start) if rows.names is None else rows.names
+    # encoded at once: name by name would take three times as long
     text = "".join(names)
     try:
         packed = text.encode("utf-8", "surrogateescape")

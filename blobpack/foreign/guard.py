@@ -45,6 +45,7 @@ class HeaderGuard(Store):
         self.is_remote, self.is_compressed = base.is_remote, base.is_compressed
         self.counters, self.cache = base.counters, base.cache
         self._index, self._where, self._format = index, where, format
+        # an index may list members in any order
         order = np.argsort(index.offset_start, kind="stable")
         self._rows = order.tolist()
         self._starts = index.offset_start[order].tolist()

@@ -57,6 +57,7 @@ def hash_payloads(store: Store, index: Index | None = None) -> Hashes:
         end = begin + len(body)
         while waiting and members[waiting[-1]][0] < end:
             open_rows[waiting.pop()] = hashlib.sha256()
+        # hard links share bytes, so several rows may be open
         for row in list(open_rows):
             first, last = members[row]
             open_rows[row].update(body[max(0, first - begin) : last - begin])

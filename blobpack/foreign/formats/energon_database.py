@@ -56,6 +56,7 @@ def read(file: IndexFile, store: Store) -> Index:
     database = file.found_database
     samples = database.select("samples", *SAMPLES)
     number = _tar_number({each[0] for each in samples}, file, store)
+    # joined here, because a file without Energon's indexes would take SQLite minutes
     stems: dict[object, str] = {}
     offsets = []
     for tar, key, sample, offset, size in samples:
@@ -66,6 +67,7 @@ def read(file: IndexFile, store: Store) -> Index:
             begin = file.checked(key, offset, "byte_offset")
             offsets.append((begin, begin + file.checked(key, size, "byte_size")))
     if not database.has("sample_parts", *PARTS):
+        # the order of rows in a table means nothing
         offsets.sort()
         ends = [max((end for _, end in offsets), default=0)]
         return scanned_samples(array("Q", [begin for begin, _ in offsets] + ends), file, store)

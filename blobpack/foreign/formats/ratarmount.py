@@ -70,6 +70,7 @@ def read(file: IndexFile, store: Store) -> Index:
     rows = database.select("files", *COLUMNS, nested, where='ORDER BY "offset"')
     for folder, base, offset, size, mode, link, sparse, depth in rows:
         name = f"{folder}/{base}".lstrip("/")
+        # 16 bits: the type and the rights
         kind = stat.S_IFMT(file.checked(name, mode, "mode") & 0xFFFF)
         if kind != stat.S_IFREG or link or sparse or depth:
             continue

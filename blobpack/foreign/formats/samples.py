@@ -61,6 +61,7 @@ def group_samples(
     """
     samples: list[tuple[str, list[tuple[int, str]]]] = []
     last = None
+    # a sample that comes again later is another one, as for all three programs
     for row, name in enumerate(names):
         found = split(name)
         if found is None:
