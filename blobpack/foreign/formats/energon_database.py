@@ -56,7 +56,7 @@ def read(file: IndexFile, store: Store) -> Index:
     database = file.found_database
     samples = database.select("samples", *SAMPLES)
     number = _tar_number({each[0] for each in samples}, file, store)
-    # joined here, because a file without Energon's indexes would take SQLite minutes
+    # joined here, because a file may lack the indexes that make SQLite's join fast
     stems: dict[object, str] = {}
     offsets = []
     for tar, key, sample, offset, size in samples:
