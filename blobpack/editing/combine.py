@@ -14,29 +14,26 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from blobpack.columns import Columns
-from blobpack.editing.source_blobs import OpenBlobs
-from blobpack.errors import DuplicateNameError, SourceError
-from blobpack.index.index import Index
+from blobpack.editing.copy_members import copy_members
+from blobpack.errors import SourceError
 from blobpack.packing.pack import mb_per_second
 from blobpack.progress import counting
 from blobpack.stores.sink import parts_of
 from blobpack.tar.names import normal_lookup
 from blobpack.tar.splicing.extents import Offsets
-from blobpack.tar.splicing.splice import splice
 from blobpack.wording import counted, setting
 from blobpack.writing.new_blob import new_blob
 from blobpack.writing.target import check_target, refuse_same_file, replacing_unseen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from concurrent.futures import Future
 
     from blobpack.editing.source_blobs import Chosen
+    from blobpack.index.index import Index
     from blobpack.model import Duplicates, IndexPlace
     from blobpack.opening.blob_rows import BlobPart
-    from blobpack.progress import CountCallback, ProgressCallback
+    from blobpack.progress import ProgressCallback
     from blobpack.stores.location import Location
-    from blobpack.stores.sink import Parts
 
 # Estimate for the header and padding of a member and its row of the index: far more than most members have.
 MEMBER_EXTRA_BYTES = 4096
@@ -69,23 +66,22 @@ def combine(
     # the new blob would replace its own source, and members that were not chosen would be lost
     for blob in blobs:
         refuse_same_file(location, blob.location, blob.store.fd if blob.store else None)
-    chosen = [part.members for part in parts]
-    if duplicates == "last":
-        chosen = _last_of_each_name(chosen)
+    chosen = _last_of_each_name(parts) if duplicates == "last" else parts
+    members = sum(len(part.members) for part in chosen)
     # most likely a filter that matches nothing
-    if not any(map(len, chosen)) and not allow_empty:
+    if not members and not allow_empty:
         raise SourceError(
             f"no member to copy, so {location} is not written ({setting('allow_empty', True)} writes an empty blob)"
         )
-    offsets = Offsets(sum(map(len, chosen)))
+    offsets = Offsets()
     expected_bytes = sum(map(_most_bytes, chosen)) if location.has_key else None
     with (
         replacing_unseen(exists),
         new_blob(location, expected_bytes=expected_bytes, new=exists is None) as out,
     ):
         with parts_of(out.tar) as archive:
-            show = counting(progress, total=sum(map(len, chosen)))
-            index = _copy_members(parts, chosen, archive, offsets, duplicates, show)
+            show = counting(progress, total=members)
+            index = copy_members(chosen, archive, offsets, duplicates, show)
         blob_bytes = out.finish(index, offsets.pos, place)
     left_out: Counter[str] = Counter()
     members_behind = []
@@ -107,92 +103,23 @@ def combine(
     )
 
 
-def _most_bytes(columns: Columns) -> int:
+def _most_bytes(part: Chosen) -> int:
     """Estimate the most bytes that members take in a blob: an upload to S3 chooses the size of its parts by it."""
-    import numpy as np
-
-    payload_bytes = np.asarray(columns.offset_end).sum() - np.asarray(columns.offset_start).sum()
-    return int(payload_bytes) + len(columns) * MEMBER_EXTRA_BYTES
+    return part.members.payload_bytes + len(part.members) * MEMBER_EXTRA_BYTES
 
 
-def _copy_members(
-    parts: Sequence[Chosen],
-    chosen: Sequence[Columns],
-    archive: Parts,
-    offsets: Offsets,
-    duplicates: Duplicates | None,
-    progress: CountCallback | None,
-) -> Index:
-    """Copy the chosen members of each part, and compare all names meanwhile."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    names = Columns.concatenate(chosen)
-    # in a thread of its own: the names are compared while the payloads are copied
-    with ThreadPoolExecutor(1) as pool:
-        check = pool.submit(_check_names, names, parts, duplicates)
-        show = _progress_unless_failed(check, progress)
-        with OpenBlobs() as opened:
-            for part, columns in zip(parts, chosen, strict=True):
-                store, extents = opened.get(part.blob)
-                splice(store, extents, columns, archive, offsets, show)
-        check.result()
-    return Index._from_columns(offsets.put_into(names))
-
-
-def _check_names(names: Columns, parts: Sequence[Chosen], duplicates: Duplicates | None) -> None:
-    """Check that no two members have the same name, if duplicates are to be refused.
-
-    Raises:
-        DuplicateNameError: two members have the same name, or names of one file. The message names both blobs.
-    """
-    if duplicates != "refuse":
-        return
-    rows = normal_lookup(names).first_duplicate()
-    if rows is None:
-        return
-    # the names of all parts are one table: the row says which part, and so which blob, holds the member
-    holders = []
-    for row in rows:
-        first = 0
-        for part in parts:
-            if first <= row < first + len(part.members):
-                holders.append(part.blob.url)
-            first += len(part.members)
-    one, other = map(names.name_at, rows)
-    if one == other:
-        raise DuplicateNameError(
-            f"member {one!r} is in {holders[0]} and in {holders[1]}; {setting('duplicates', 'last')} keeps the last one"
-        )
-    raise DuplicateNameError(
-        f"member {one!r} in {holders[0]} and member {other!r} in {holders[1]} would be extracted to one file"
-    )
-
-
-def _progress_unless_failed(check: Future[None], progress: CountCallback | None) -> CountCallback:
-    """Return a progress function that raises the error of the check, if the check has failed."""
-
-    def show(members: int, copied_bytes: int) -> None:
-        # the copy calls this between its parts, so a duplicate name ends it long before all bytes are copied
-        if check.done():
-            check.result()
-        if progress:
-            progress(members, copied_bytes)
-
-    return show
-
-
-def _last_of_each_name(parts: Sequence[Columns]) -> list[Columns]:
+def _last_of_each_name(parts: Sequence[Chosen]) -> list[Chosen]:
     """Leave out members if a later one, of any part, has the same name, or is extracted to the same file."""
     import numpy as np
 
-    names = Columns.concatenate(parts)
+    names = Columns.concatenate([part.members._columns for part in parts])
     last = np.frombuffer(normal_lookup(names).last_rows(), bool)
     kept, first = [], 0
-    for columns in parts:
-        mask = last[first : first + len(columns)]
+    for part in parts:
+        mask = last[first : first + len(part.members)]
         # a part without duplicates stays as it is: taking rows copies all its columns
-        kept.append(columns if mask.all() else columns.take(np.flatnonzero(mask)))
-        first += len(columns)
+        kept.append(part if mask.all() else part._replace(members=part.members[mask]))
+        first += len(part.members)
     return kept
 
 

@@ -19,7 +19,6 @@ from blobpack.tar.splicing.extents import Extents
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from blobpack.columns import Columns
     from blobpack.model import Which
     from blobpack.opening.blob_rows import BlobPart
     from blobpack.opening.reader import Reader
@@ -33,12 +32,12 @@ class Chosen(NamedTuple):
     """Members of one blob that are copied, in order."""
 
     blob: BlobPart
-    members: Columns
+    members: Index
 
 
 def all_of(blob: BlobPart) -> Chosen:
     """Return all members of a blob."""
-    return Chosen(blob, blob.read_index()._columns)
+    return Chosen(blob, blob.read_index())
 
 
 def blobs_of(reader: Reader) -> list[BlobPart]:
@@ -64,7 +63,7 @@ def choose(
 
     # of one blob, also an index that somebody has made is taken as it is: the headers are compared with it
     if isinstance(reader, Blob) and isinstance(members, Index):
-        return [Chosen(blobs[0], members._columns)]
+        return [Chosen(blobs[0], members)]
     if members is reader.index:
         return [all_of(blob) for blob in blobs]
     rows = rows_of_several(reader.index, members, "members")
@@ -76,7 +75,8 @@ def choose(
         # without rows, there is one empty run
         if len(run):
             blob = blobs[int(run_numbers[0])]
-            chosen.append(Chosen(blob, blob.read_index()._columns.take(run - blob.first_row)))
+            taken = blob.read_index()._columns.take(run - blob.first_row)
+            chosen.append(Chosen(blob, Index._from_columns(taken)))
     return chosen
 
 

@@ -11,6 +11,7 @@ from blobpack.errors import DuplicateNameError
 from blobpack.index.origin import common_identity, common_origin, origin_of
 from blobpack.index.referring import ReferringRows
 from blobpack.index.row_numbers import existing_rows
+from blobpack.index.scratch import ScratchIndex
 from blobpack.index.select import make_conditions
 from blobpack.index.tables.html import html_table
 from blobpack.indexfile.footer import may_end
@@ -188,8 +189,9 @@ class Index(ReferringRows):
 
     def __reduce__(self) -> tuple[object, ...]:
         # the stored index is pickled as its location and footer, even if its rows were read: the copy opens it again
-        if self._stored is not None:
+        if self._stored is not None and not isinstance(self._stored, ScratchIndex):
             return Index._from_stored, (self._stored,)
+        # no other process can open the file of a scratch index: its members are pickled
         return _restored, (self._columns, self.report, self.identity)
 
     def __repr__(self) -> str:

@@ -21,24 +21,35 @@ class Offsets:
     """The offsets of the members in the new blob, collected while members are copied.
 
     Attributes:
-        start: (members,) int64, offset_start of each member; valid up to `count`.
-        size: (members,) int64, payload bytes of each member; valid up to `count`.
-        count: Members copied so far.
+        start: (n,) int64, offset_start of each member of the latest table; valid for those copied so far.
+        size: (n,) int64, payload bytes of each member of that table; valid for those copied so far.
+        count: Members copied so far, those of earlier tables included.
         pos: Bytes of the new blob so far; the next member goes there.
         new_headers: Members for which new headers were made.
     """
 
-    def __init__(self, members: int) -> None:
+    def __init__(self) -> None:
+        self.count = self.pos = self.new_headers = 0
+        self.expect(0)
+
+    def expect(self, members: int) -> None:
+        """Make room for the members of the next table, and drop the offsets of the table before."""
         import numpy as np
 
         self.start = np.empty(members, np.int64)
         self.size = np.empty(members, np.int64)
-        self.count = 0
-        self.pos = 0
-        self.new_headers = 0
+        self._first = self.count
+
+    def note(self, start: Int64s, size: Int64s) -> None:
+        """Note where the next members are in the new blob."""
+        first = self.count - self._first
+        rows = slice(first, first + len(start))
+        self.start[rows] = start
+        self.size[rows] = size
+        self.count += len(start)
 
     def put_into(self, names: Columns) -> Columns:
-        """Return the table of the new blob: these offsets, and all other columns of `names`."""
+        """Return the latest table as that of the new blob: these offsets, and all other columns of `names`."""
         start, end = self.start, self.start + self.size
         return replace(
             names, offset_start=start.data.toreadonly(), offset_end=end.data.toreadonly()

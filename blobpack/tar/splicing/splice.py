@@ -122,7 +122,7 @@ class _Splice:
         if not copy_dense(self.source.fd, self.store, part_start, part, to_fd, pos):
             return False
         start = np.asarray(part.offset_start)
-        self._note(start - part_start + pos, np.asarray(part.offset_end) - start)
+        self.offsets.note(start - part_start + pos, np.asarray(part.offset_end) - start)
         self._finish(pos, pos + int(self.padded_end[last - 1]) - part_start)
         return True
 
@@ -174,19 +174,12 @@ class _Splice:
         header_bytes[made] = np.diff(header_bounds)
         group_bytes = header_bytes + padded_end - start
         at = self.offsets.pos + np.cumsum(group_bytes) - group_bytes
-        self._note(at + header_bytes, np.asarray(part.offset_end) - start)
+        self.offsets.note(at + header_bytes, np.asarray(part.offset_end) - start)
         pieces, sizes = copy_plan(begin, padded_end - begin, made, header_bounds)
         part_start = self.offsets.pos
         self._copy_pieces(headers, pieces, sizes, long=self._is_long(first, last))
         self.offsets.new_headers += len(made)
         self._finish(part_start, self.offsets.pos)
-
-    def _note(self, start: Int64s, size: Int64s) -> None:
-        """Note where members are in the new blob."""
-        rows = slice(self.offsets.count, self.offsets.count + len(start))
-        self.offsets.start[rows] = start
-        self.offsets.size[rows] = size
-        self.offsets.count += len(start)
 
     def _finish(self, start: int, end: int) -> None:
         """Pass a part on to the sink that is written, with its place in the new blob."""
