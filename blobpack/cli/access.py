@@ -35,6 +35,7 @@ def source_access_in(params: dict[str, Any]) -> Access:
     given = {name: params[name] for name in SOURCE_NAMES if params.get(name)}
     if not given:
         return access_in(params)
+    # Headers and tokens have no --source- option: they are sent to http(s):// servers, which only sources can have.
     web = {name: params[name] for name in ("headers", "bearer_token") if params.get(name)}
     own = {name.removeprefix(SOURCE): value for name, value in given.items()}
     return access_in(web | own, prefix="--source-")
@@ -67,6 +68,7 @@ def access_in(params: dict[str, Any], *, prefix: str = "--") -> Access:
             },
         )
     except ValueError as exc:
+        # The message names fields of S3Options. The user knows them as options.
         options = re.sub(
             "|".join(NAMES), lambda found: f"{prefix}{found[0].replace('_', '-')}", str(exc)
         )

@@ -82,6 +82,7 @@ def fit_columns(
         FormatError: the tar is damaged.
     """
     check_bounds(store, columns, file)
+    # Without names, the tar is scanned even if it is remote: only its headers have the names.
     if store.fd is None and has_names:
         index = Index._from_columns(columns)
         return check_headers(store, index, file.url, most=HEADERS_AT_OPEN, command=file.command)
@@ -131,8 +132,10 @@ def check_bounds(store: Store, columns: Columns, file: IndexFile) -> None:
                 f"it has member {columns.name_at(row)!r} at bytes {start[row]} to {end[row]}, {reason}",
             )
 
+    # The header of a payload lies before it, so no payload begins in the first block.
     refuse_first((start < BLOCK) | (end < start), "where no member can be")
     refuse_first(end > store.size, f"and the tar has {store.size} bytes")
+    # In the order of the starts, each member only has to be compared with the largest end before it.
     order = np.lexsort((end, start))
     begins, ends = start[order], end[order]
     before = np.maximum.accumulate(ends)[:-1]
@@ -158,10 +161,12 @@ def compared(store: Store, columns: Columns, file: IndexFile, *, has_names: bool
     if scan.report and int(start.max()) > scan.report.bytes_scanned:
         scan = scan_store(store, concatenated=True)
     found = scan._columns
+    # A binary search needs ascending offsets. In a scan, the row of a hard link has the offset of an earlier member.
     order = np.argsort(np.asarray(found.offset_start), kind="stable")
     begins = np.asarray(found.offset_start)[order]
     places = np.searchsorted(begins, start)
     known = places < len(begins)
+    # For an offset behind the last member, searchsorted returns a place past the end.
     known[known] = begins[places[known]] == start[known]
     if not known.all():
         row = int((~known).argmax())
@@ -201,6 +206,7 @@ def _check_names(
         StaleIndexError: a name differs.
     """
     names, bounds = take_names(found.names, found.name_bounds, rows.data)
+    # Mostly all names are equal. This comparison makes no string of each name.
     if bounds == columns.name_bounds and names == columns.packed_names():
         return
     others: dict[int, list[str]] = {}
@@ -228,6 +234,7 @@ def may_mean(name: str, other: str) -> bool:
     """
     if name in (other, posixpath.basename(other)) or name.endswith(f"/{other}"):
         return True
+    # As ratarmount names a member.
     plain = posixpath.normpath(f"/{other}").lstrip("/")
     spelled = other.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return name in (plain, spelled) or name.endswith(f"/{plain}")
@@ -237,6 +244,7 @@ def _packed(rows: ForeignRows, file: IndexFile) -> tuple[memoryview, memoryview]
     """Pack the names of rows; without names, they are empty."""
     import numpy as np
 
+    # All names are joined and encoded at once, because a call for each of a million names takes longer.
     names = [""] * len(rows.start) if rows.names is None else rows.names
     text = "".join(names)
     try:

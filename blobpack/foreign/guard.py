@@ -54,6 +54,7 @@ class HeaderGuard(Store):
 
     def read_range(self, start: int, end: int) -> bytes:
         """Read bytes; see Store. Also the header of an empty payload is compared."""
+        # An empty payload takes no request, so its header takes one of its own.
         if start == end:
             for place in range(bisect_left(self._starts, start), bisect_right(self._starts, start)):
                 if not self._fits[place]:
@@ -79,6 +80,7 @@ class HeaderGuard(Store):
         inside = [place for place in new if self._starts[place] >= start]
         for place in new[: len(new) - len(inside)]:
             self._check(place, read_before(self.base, self._starts[place]))
+        # The headers of the first payload lie before the range that was asked for, so the range begins earlier.
         begin = start
         if inside:
             begin = max(0, min(start, self._starts[inside[0]] - HEADERS_BYTES))

@@ -73,6 +73,8 @@ class Format(NamedTuple):
         return OutputKind(f"index of {self.program}", recognise, self.promise)
 
 
+# A file is compared with the formats in this order. Energon's numbers and pickles come last, because nothing in them
+# names their format.
 FORMATS: dict[ForeignFormat, Format] = {
     "dali": Format("DALI", dali.matches, dali.read, dali.encode, "index", "{stem}.idx"),
     "energon-sqlite": Format(

@@ -71,6 +71,7 @@ def scanned_samples(offsets: array[int], file: IndexFile, store: Store) -> Index
             file, store, f"its samples end at byte {offsets[-1]}, and the archive at {end}"
         )
     gaps, starts = _gaps(index)
+    # A number of 2⁶³ or more becomes negative here. No sample begins there, so it is found below.
     begins = np.asarray(offsets, np.uint64).astype(np.int64)[:-1]
     # the first header of a sample lies behind the member before, and before the payload of its first member
     rows = np.searchsorted(starts, begins, "right")

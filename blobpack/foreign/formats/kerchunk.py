@@ -31,6 +31,7 @@ def matches(file: IndexFile) -> bool:
         return False
     if isinstance(found.get("refs"), dict) and "version" in found:
         return True
+    # Version 0 has nothing that names the format, so the shape of all values decides.
     return all(isinstance(value, list | str) for value in found.values())
 
 
@@ -51,6 +52,7 @@ def read(file: IndexFile, store: Store) -> Index:
     for key, (url, _, _) in ranges:
         if not isinstance(url, str):
             raise file.fault(f"{key!r} has the URL {url!r}, expected text")
+        # Each URL is filled in once, because a tar may have millions of references.
         if url not in urls:
             urls[url] = _filled(url, templates, file)
     if not urls:

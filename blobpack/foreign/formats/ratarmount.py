@@ -69,8 +69,11 @@ def read(file: IndexFile, store: Store) -> Index:
     start, end = array("q"), array("q")
     rows = database.select("files", *COLUMNS, nested, where='ORDER BY "offset"')
     for folder, base, offset, size, mode, link, sparse, depth in rows:
+        # The folder of a member at the top is empty.
         name = f"{folder}/{base}".lstrip("/")
         kind = stat.S_IFMT(file.checked(name, mode, "mode") & 0xFFFF)
+        # Folders and links have no payload, and a sparse file has none in one range. Rows with a depth lie in a tar
+        # inside the tar.
         if kind != stat.S_IFREG or link or sparse or depth:
             continue
         begin = file.checked(name, offset, "offset")

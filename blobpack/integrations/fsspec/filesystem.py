@@ -99,6 +99,7 @@ class BlobFileSystem(ListedBlob):
         """Read files; for several paths, a folder or a pattern, a dict of them, read as one batch."""
         check_choice("on_error", on_error, OnError)
         paths = self.expand_path(path, recursive=recursive)
+        # As in every file system of fsspec, the payload of one path is returned alone, and all others in a dict.
         if isinstance(path, str) and paths == [self._strip_protocol(path)]:
             return self.cat_file(paths[0], **kwargs)
         if recursive or not isinstance(path, list):
@@ -145,6 +146,7 @@ class BlobFileSystem(ListedBlob):
         for path, row, start, end in zip(
             stripped, opened.rows_of(stripped), starts, ends, strict=True
         ):
+            # A missing file is found before anything is read.
             part = Part(row, start, end) if row >= 0 else _no_file(opened, path)
             if isinstance(part, Exception) and on_error == "raise":
                 raise part

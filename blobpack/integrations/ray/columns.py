@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FACTS = ("media_type", "width", "height", "crc32c", "mtime")
 # columns that the index does not have
 PAYLOADS = ("bytes", "image")
+# Large types have offsets of 64 bits: Ray may join tables to more than 2 GiB.
 TYPES = {
     "name": pa.large_string(),
     "bytes": pa.large_binary(),
@@ -124,6 +125,7 @@ class Tables:
         first = 0
         while first < len(members):
             begin = ends[first - 1] if first else 0
+            # A payload that is larger than a table gets a table of its own.
             last = max(first + 1, int(ends.searchsorted(begin + TABLE_BYTES, "right")))
             yield members[first:last]
             first = last
@@ -131,6 +133,7 @@ class Tables:
     def _table(self, reader: Reader, members: Index) -> pa.Table:
         made = dict(_IndexColumns(reader, members).arrays(self.columns))
         if "bytes" in self.columns:
+            # Arrow uses this buffer as it is, so no payload is copied.
             packed, bounds = reader.read_packed(members)
             buffers = [None, pa.py_buffer(bounds), pa.py_buffer(packed)]
             made["bytes"] = pa.Array.from_buffers(TYPES["bytes"], len(members), buffers)

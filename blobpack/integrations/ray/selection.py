@@ -84,6 +84,7 @@ class Selection(ABC):
             if near is not None and abs(before[near] - target) <= run_bytes * SNAPPED_PART:
                 cuts.add(self.borders[near])
             else:
+                # A binary search asks for few offsets, each of which may be a read of the index file.
                 cuts.add(bisect_left(range(last), target, first, last, key=self.bytes_before))
         return cuts
 
@@ -116,6 +117,7 @@ class AllMembers(Selection):
         if place == first:
             return self._before[number]
         if self._index._is_remote:
+            # An estimate, as if all members had one size: the offset itself could take a request.
             inside = size * (place - first) // (self.borders[number + 1] - first)
         else:
             inside = self._index._bounds_at(place)[0]
@@ -192,6 +194,7 @@ def shares(sizes: Sequence[int], count: int) -> list[int]:
     """
     runs = [1] * len(sizes)
     largest: list[tuple[float, int]] = [(-size, number) for number, size in enumerate(sizes)]
+    # The part whose runs are the largest gets the next run.
     heapq.heapify(largest)
     for _ in range(count - len(sizes)):
         number = largest[0][1]

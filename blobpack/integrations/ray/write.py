@@ -70,6 +70,7 @@ def write_blobs(
     began = perf_counter()
     if not isinstance(dataset, Dataset):
         raise TypeError(f"dataset must be a ray.data.Dataset, not {shown(dataset)}")
+    # A worker has another current folder.
     folder = absolute(shard_location(prefix, Access.of("write_blobs", remote)))
     check_number("shard_bytes", shard_bytes, SHARD_BYTES_MIN)
     check_text("name", name)

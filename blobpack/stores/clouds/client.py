@@ -206,6 +206,7 @@ def forget_clients() -> None:
 
 
 def _check_installed(package: str, extra: str, url: str) -> None:
+    # Not by an import: an ImportError may also come from a package that is installed and broken.
     if find_spec(package) is None:
         scheme = url.partition(":")[0]
         raise StorageError(

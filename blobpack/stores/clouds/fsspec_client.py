@@ -124,6 +124,7 @@ class FsspecClient(Client):
             with self._translated(prefix, "list files"):
                 self.fs.invalidate_cache()
                 found = self.fs.find(self._path(folder), detail=True)
+        # As in S3, a prefix without objects is no error.
         except BlobNotFoundError:
             return []
         listed = [
@@ -142,6 +143,7 @@ class FsspecClient(Client):
 
     def put(self, key: str, payload: Buffer, wanted: Wanted, about: Mapping[str, str]) -> str:
         """Write a file; see Client."""
+        # Only the rename is one step, so the condition is checked right before it.
         writer = self.open_writer(key, len(memoryview(payload)), about)
         try:
             writer.write(payload)
@@ -194,6 +196,7 @@ class FsspecWriter(Writer):
         self._key = key
         self._path = client._path(key)
         folder, _, name = self._path.rpartition("/")
+        # The name is cut, because most servers limit a name to 255 bytes.
         self._hidden = f"{folder}/.{name[:200]}.{os.urandom(6).hex()}.tmp"
         with client._translated(key, "write"):
             client.fs.makedirs(folder or "/", exist_ok=True)

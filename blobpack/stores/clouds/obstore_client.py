@@ -113,6 +113,7 @@ class ObstoreClient(Client):
     def put(self, key: str, payload: Buffer, wanted: Wanted, about: Mapping[str, str]) -> str:
         """Write an object in one request; see Client."""
         with self._translated(key, "upload", wanted):
+            # By default obstore sends a large payload in parts, for which it can't set a condition.
             result = obstore.put(
                 self._store,
                 key,

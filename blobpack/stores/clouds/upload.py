@@ -131,6 +131,7 @@ class CloudUpload(Sink):
             BlobChangedError: the source is no longer the version that was opened.
             StorageError: the server refused or could not be reached.
         """
+        # obstore can't have the server copy a part of another object.
         for start in range(0, size, PART_BYTES):
             self.write(source.read_range(start, min(start + PART_BYTES, size)))
 
@@ -163,6 +164,7 @@ class CloudUpload(Sink):
             self.version = self._client.put(self._key, self._part, self._wanted, self._about)
             self._count(1, began)
             return
+        # All parts are sent before the check, so that little time passes between the check and the last request.
         writer = self._begin()
         writer.settle()
         self._wanted.check(self._client, self._key)
@@ -191,6 +193,7 @@ def _about(location: Location, media_type: str | None, properties: Properties) -
     options, kept = location.access.s3, properties.arguments
     chosen = options.content_type or kept.get(CONTENT_TYPE)
     about = {CONTENT_TYPE: media_type or chosen or media_type_of(options, location.key)}
+    # The later ones win.
     return {**kept, **options.metadata, **about}
 
 
