@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class _WriterOptions(TypedDict):
-    """What is said of each blob; see collect."""
+    """Options that hold for all blobs; see collect."""
 
     duplicates: Duplicates
     scan: bool

@@ -1,9 +1,9 @@
 """Check that the rows of a foreign index fit a tar.
 
-Strategy: no row is believed. A scan of a local tar takes less time than reading most foreign indexes, so all rows are
-compared with it. A remote tar is not scanned: the numbers are compared with each other and with the size of the tar, the
-headers of the first and the last member are read at once, and the other headers together with their payloads; see
-guard.py.
+Strategy: every row is checked. A scan of a local tar takes less time than reading most foreign indexes, so all rows are
+compared with a scan. A remote tar is not scanned. Its offsets are compared with each other and with the size of the tar.
+The headers of the first and the last member are read when the tar is opened, and all other headers together with their
+payloads; see guard.py.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def misfit(file: IndexFile, store: Store, reason: str) -> StaleIndexError:
 
 
 def check_tar_bytes(store: Store, tar_bytes: int, file: IndexFile) -> None:
-    """Compare the size of a tar with the recorded one; an index that was put behind the tar since then is no change.
+    """Compare the size of a tar with the recorded size. An index that blobpack has embedded since then is not counted.
 
     Raises:
         StaleIndexError: the sizes differ.
@@ -117,7 +117,7 @@ def check_bounds(store: Store, columns: Columns, file: IndexFile) -> None:
     Members that have the same bytes are fine: hard links have those of another member.
 
     Raises:
-        StaleIndexError: a member does not lie so.
+        StaleIndexError: a member lies elsewhere, or overlaps another one.
     """
     import numpy as np
 
@@ -147,7 +147,7 @@ def check_bounds(store: Store, columns: Columns, file: IndexFile) -> None:
 
 
 def compared(store: Store, columns: Columns, file: IndexFile, *, has_names: bool = True) -> Columns:
-    """Compare all rows with a scan of the tar, and return them; without names, with those in the headers.
+    """Compare all rows with a scan of the tar, and return them. Rows without names get the names in the headers.
 
     Raises:
         StaleIndexError: a row is no member of the tar, or has another size or name.
@@ -157,7 +157,7 @@ def compared(store: Store, columns: Columns, file: IndexFile, *, has_names: bool
 
     start = np.asarray(columns.offset_start)
     scan = scan_store(store)
-    # members of a tar that was joined by cat, which only some programs list
+    # Only some programs list the members behind an end-of-archive marker, in a tar that was joined by cat.
     if scan.report and int(start.max()) > scan.report.bytes_scanned:
         scan = scan_store(store, concatenated=True)
     found = scan._columns

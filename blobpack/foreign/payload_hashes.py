@@ -36,7 +36,7 @@ def hash_payloads(store: Store, index: Index | None = None) -> Hashes:
         StorageError: the store failed.
     """
     size = store.size
-    # the formats that hold these hashes want them; nobody's secrets depend on MD5 or SHA-1 here
+    # The formats require MD5 and SHA-1. These hashes protect no secret here.
     whole = [
         hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False),
         hashlib.sha256(),

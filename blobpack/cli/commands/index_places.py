@@ -1,4 +1,4 @@
-"""Where `blobpack index` writes, and for which blobs."""
+"""Find the blobs of `blobpack index`, and the places of their indexes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The `.tar.idx` of Megatron-Energon: the offset of each sample's first header, and where the last sample ends.
 
-Numbers of 8 bytes, least significant byte first, and nothing else: no names, no sizes, nothing about the tar. So members
-come from a scan of the tar, and the numbers are compared with it.
+The file holds numbers of 8 bytes, least significant byte first, and nothing else: no names, no sizes, nothing about the
+tar. So the members come from a scan of the tar, and the numbers are compared with this scan.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ NUMBER_BYTES = 8
 def matches(file: IndexFile) -> bool:
     """Return whether a file can be a `.tar.idx`: whole numbers of blocks, each larger than the one before.
 
-    It has no magic number. Of the other formats, none begins with such a number: the first bytes of a pickle, of JSON,
-    SQLite, DALI's text or blobpack's own index are an odd or a huge one.
+    It has no magic number. But no other format begins with such a number: the first eight bytes of a pickle, of JSON, SQLite,
+    DALI's text or blobpack's own index are an odd or a huge number.
     """
     size = len(file.head) // NUMBER_BYTES * NUMBER_BYTES
     if not size or file.store.size % NUMBER_BYTES:

@@ -1,7 +1,8 @@
 """References of kerchunk, as fsspec's ReferenceFileSystem reads them: key → [URL, offset, size].
 
 Version 0 is that object; version 1 has it as "refs", and "templates" for parts of URLs. Values of other shapes are data in the
-file itself, or whole files, and no members; blobpack writes empty payloads so. Nothing is recorded about the tars.
+file itself, or whole files, and are no members. blobpack writes an empty payload as such data. Nothing is recorded about the
+tars.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The SQLite index of ratarmount: folder, name, offset, size, time and mode of each entry, and the size of the tar.
 
-It has names without a "./" before them. It says nothing about the payload of a hard link, which has no row here. Entries of
-tars inside the tar, of sparse files, and of archives that are no tars are not read.
+Its names have no "./" at their beginning. It does not record the payload of a hard link, so hard links get no row. Entries
+of tars inside the tar, of sparse files, and of archives that are no tars are not read.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The blobs of one write: many workers write them, and one process collects them, or removes all of them.
 
 Strategy: the process that begins the write puts a claim, a small file, into the empty folder or prefix. A worker writes
-blobs under names that no other attempt uses, returns these names, and then looks at the claim. To end the write, the claim
-is removed first, and then everything that attempts wrote that did not return. So a blob that appears later finds no claim,
-and its worker removes it.
+blobs under names that no other attempt uses, looks at the claim, and then returns these names. To end the write, the claim
+is removed first, and then all files whose names no attempt has returned. If a blob appears even later, its worker finds no
+claim, and removes the blob.
 """
 
 from __future__ import annotations

@@ -42,11 +42,11 @@ TYPES = {
     "crc32c": pa.uint32(),
     "mtime": pa.int64(),
 }
-# A table of a run holds at most about so many bytes of payloads, so that a task needs little memory.
+# The payloads in one table have at most about this many bytes, so that a task needs little memory.
 TABLE_BYTES = 16 << 20
 TABLE_ROWS = 1 << 16
-# A stored index that is asked for many single rows reads all of its rows. Neighbours are read together if at least one of
-# so many rows is asked for.
+# A stored index that is asked for many single rows reads all of its rows. So the range from the first to the last row is
+# read instead, if at least one in this many of its rows is wanted.
 ROWS_NEAR = 64
 
 

@@ -1,7 +1,7 @@
 """The members to read, in their order, and how they are cut into runs, one for each task.
 
-Strategy: a run holds about as many bytes as any other. As long as there are at least as many runs as blobs, each run lies
-in one blob. If all members are read, neither names nor offsets of the others are: a run is found by a binary search.
+Strategy: a run holds about as many bytes as any other. If there are at least as many runs as blobs, each run lies in one
+blob. If all members are read, a binary search finds the runs, so only a few offsets of the index are needed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Selection(ABC):
         """Return about how many bytes of payloads lie before a place."""
 
     def runs(self, count: int) -> list[tuple[int, int]]:
-        """Cut the members into runs of about equal size, at most `count`, each from a place to another one."""
+        """Cut the members into at most `count` runs of about equal size; return where each run begins and ends."""
         before = [self.bytes_before(border) for border in self.borders]
         cuts = {0, len(self)}
         if len(self.borders) - 1 > count:
@@ -103,7 +103,8 @@ class AllMembers(Selection):
         self._before: list[int] = [0, *accumulate(sizes)]
 
     def _archive_bytes(self, blob: BlobRows) -> int:
-        # of a compressed blob, not the size of its file; but each look at a row of a remote index could take a request
+        # The file of a compressed blob is smaller than its archive. For a remote index, the size of the file has to do,
+        # because each look at a row could take a request.
         if self._index._is_remote:
             return blob.bytes
         return self._index._bounds_at(blob.first_row + blob.rows - 1)[1]
@@ -186,7 +187,7 @@ def _borders(reader: Reader, rows: NDArray[np.int64]) -> list[int]:
 
 
 def shares(sizes: Sequence[int], count: int) -> list[int]:
-    """Return into how many runs each of several parts is cut, so that the largest run is small.
+    """Return the number of runs for each of several parts, so that the largest run is as small as possible.
 
     Args:
         sizes: Bytes of each part.
