@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # A reader fetches the whole guide at its first lookup, to save a request for a page of the lookup. At 50 MB/s, 256 KiB
 # take 5 ms; a request to S3 takes about 30 ms.
 GUIDE_BYTES_MAX = 1 << 18
-# of the lookup, on average: a page has 504 slots
+# names in a page of the lookup, on average; a page has 504 slots
 PAGE_NAMES = 400
 # the footer's field has 64 bits, and the sizes of members that overlap can add up to more
 PAYLOAD_BYTES_MAX = (1 << 64) - 1

@@ -102,7 +102,7 @@ class FsspecClient(Client):
                 f"{self.url(key)}: can't {what}: its version is {found.version}, and was {version} when it was opened"
             )
         if len(payload) != end - start:
-            raise BlobChangedError(f"{self.url(key)}: can't {what}: the file ends before")
+            raise BlobChangedError(f"{self.url(key)}: can't {what}: the file is shorter now")
         return payload
 
     def _read(self, key: str, start: int, end: int) -> bytes:
