@@ -289,6 +289,23 @@ def test_no_secret_in_messages_and_pickles(monkeypatch: pytest.MonkeyPatch) -> N
     forget_clients()
 
 
+def test_without_credentials_the_error_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The metadata server is one of loopback that does not answer."""
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("GCE_METADATA_HOST", "127.0.0.1:9")
+    monkeypatch.setenv("GCE_METADATA_IP", "127.0.0.1:9")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("blobpack.stores.clouds.obstore_settings.RETRIES", {"max_retries": 0})
+    forget_clients()
+    with pytest.raises(StorageError, match=r"no credentials were found.*anonymous=True") as found:
+        open_store("gs://bucket/a.tar")
+    # not 403, which could mean that there is no such object
+    assert found.value.status == 0
+    forget_clients()
+
+
 def test_a_password_in_a_url_is_refused() -> None:
     with pytest.raises(ValueError, match="FSSPEC_FTP_PASSWORD") as found:
         Location.parse("ftp://me:SECRET@host/a.tar")

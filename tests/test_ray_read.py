@@ -22,7 +22,7 @@ from blobpack.errors import (
 from blobpack.integrations.ray.columns import TABLE_BYTES, Tables, check_columns
 from blobpack.integrations.ray.matching import matching
 from blobpack.integrations.ray.selection import AllMembers, Selection, select, shares
-from blobpack.reading.decode import Wanted
+from blobpack.reading.wanted import Wanted
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""S3 servers behind IPv6 and behind TLS with certificates of one's own: reads on our own connections, and boto3's."""
+"""S3 servers behind IPv6, behind TLS with certificates of one's own, and where the requester pays for each request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from s3server import forget_clients
+from lookalike import Answer, Asked, Lookalike
+from s3server import close_idle_connections, forget_clients
 
 import blobpack
 from blobpack import S3Options
@@ -99,3 +100,35 @@ def test_certificates_of_ones_own_are_trusted(
     with blobpack.open(url, s3=options) as blob:
         assert dict(blob.items()) == MEMBERS
         assert blob.stats.boto3_reads == 0
+
+
+class Toll(Lookalike):
+    """A fake of a requester-pays bucket: it refuses each request that does not agree to pay."""
+
+    def refuse(self, asked: Asked) -> Answer | None:
+        if "x-amz-request-payer" not in asked.headers:
+            return Answer(403, {}, b"<Error><Code>AccessDenied</Code></Error>")
+        return super().refuse(asked)
+
+
+def test_every_request_agrees_to_pay(s3_env: S3Server, bucket: str, tmp_path: Path) -> None:
+    for name, payload in MEMBERS.items():
+        s3_env.put(bucket, f"loose/{name}", payload)
+    place = f"s3://{bucket}/"
+    large = {"large": bytes(9 << 20)}
+    with Toll(s3_env) as server:
+        pays = S3Options(endpoint_url=server.endpoint, requester_pays=True)
+        blobpack.pack(f"{place}loose/", f"{place}out.tar", all_files=True, s3=pays)
+        # in parts, which the append copies
+        blobpack.pack(large, f"{place}large.tar", all_files=True, s3=pays)
+        blobpack.append(f"{place}large.tar", f"{place}loose/", all_files=True, s3=pays)
+        blobpack.pack_shards(f"{place}loose/", f"{place}set/", 9000, all_files=True, s3=pays)
+        blobpack.append(f"{place}set/", {"new.txt": b"new"}, all_files=True, s3=pays)
+        blobpack.collect(f"{place}set/*.tar", f"{place}all.idx", s3=pays)
+        blobpack.extract(f"{place}out.tar", f"{place}files/", s3=pays)
+        assert blobpack.verify(f"{place}large.tar", s3=pays).ok
+        with blobpack.open(f"{place}large.tar", s3=pays) as blob:
+            assert dict(blob.items()) == MEMBERS | large
+        with pytest.raises(blobpack.StorageError):
+            blobpack.open(f"{place}out.tar", s3=S3Options(endpoint_url=server.endpoint))
+        close_idle_connections()

@@ -32,7 +32,7 @@ REWRITE = "BLOBPACK_REWRITE_DOCS"
 JPEG = b"\xff\xd8\xff\xe0"
 TABLE = re.compile(r"^\| +\| one object.*?\n(?=\n)", re.MULTILINE | re.DOTALL)
 
-# What the page assumes. Prices are those of S3 Standard in us-east-1, in dollars.
+# What the page assumes. Prices are those of S3 Standard in us-east-1, in dollars, as published in 2024.
 IMAGES = 1_000_000_000
 IMAGE_BYTES = 100_000
 BLOBS = 10_000

@@ -323,6 +323,8 @@ cdef class IndexBuilder:
     cdef int64_t in_memory
     cdef uint64_t secret           # seed of the second hashes
     cdef list first_names
+    cdef int64_t first_names_bytes
+    cdef int64_t guide_bytes_max
     cdef int64_t* positions        # where blocks start
     cdef int64_t positions_capacity
     cdef int64_t block_count
@@ -330,18 +332,24 @@ cdef class IndexBuilder:
     cdef bytes last_name
     cdef bint ascending
 
-    def __cinit__(self, open_file=None, *, int64_t in_memory=1 << 21):
+    def __cinit__(
+        self, open_file=None, *, int64_t in_memory=1 << 21,
+        int64_t guide_bytes_max=1 << 18,
+    ):
         """Begin an index without members.
 
         Args:
             open_file: open_file() opens a new file, which is empty and without a name,
                 for the hashes of names; None keeps all hashes in memory.
             in_memory: Number of names whose hashes are all kept in memory.
+            guide_bytes_max: The first names of blocks are kept up to this size, with 4
+                bytes for the end of each.
         """
         self.crc32c = find_crc32c()
         self.names = NameHashes()
         self.open_file = open_file
         self.in_memory = in_memory
+        self.guide_bytes_max = guide_bytes_max
         self.secret = int.from_bytes(urandom(8), "little")
         self.first_names = []
         self.ascending = True
@@ -379,6 +387,7 @@ cdef class IndexBuilder:
         self.names.first = self.names.count = count * BLOCK_ROWS
         self.ascending = first_names is not None
         self.first_names = list(first_names or ())
+        self.first_names_bytes = sum([len(name) + 4 for name in self.first_names])
         self.last_name = last_name
 
     def add(
@@ -495,7 +504,8 @@ cdef class IndexBuilder:
         if self.last_name is not None and first < self.last_name:
             self.ascending = False
         self.last_name = rows.names[start:rows.name_bounds[rows.count]]
-        if self.ascending:
+        self.first_names_bytes += len(first) + 4
+        if self.ascending and self.first_names_bytes <= self.guide_bytes_max:
             self.first_names.append(first)
         else:
             self.first_names.clear()
@@ -547,8 +557,13 @@ cdef class IndexBuilder:
         return self.length
 
     def guide(self):
-        """Return the blocks' first names, or None when names do not ascend."""
-        return list(self.first_names) if self.ascending else None
+        """Return the blocks' first names.
+
+        None when names do not ascend, or when the guide would be too large.
+        """
+        if not self.ascending or self.first_names_bytes > self.guide_bytes_max:
+            return None
+        return list(self.first_names)
 
     def directory(self, int64_t base):
         """Encode where the blocks start, and where the last one ends.

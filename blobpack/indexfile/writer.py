@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from blobpack.model import ScanReport
     from blobpack.stores.sink import Sink
 
-# A reader fetches the whole guide at its first lookup, to save a request for a page of the lookup. At 50 MB/s, 256 KiB
-# take 5 ms; a request to S3 takes about 30 ms.
-GUIDE_BYTES_MAX = 1 << 18
 # names in a page of the lookup, on average; a page has 504 slots
 PAGE_NAMES = 400
 # the footer's field has 64 bits, and the sizes of members that overlap can add up to more
@@ -172,8 +169,8 @@ def _reporter(
 
 
 def _encode_guide(names: list[bytes] | None) -> bytes:
-    """Encode the first name of each block; return nothing if names do not ascend, or would take too much."""
-    if not names or sum(map(len, names)) + 4 * len(names) > GUIDE_BYTES_MAX:
+    """Encode the first name of each block; return nothing if there is to be no guide."""
+    if not names:
         return b""
     ends, end = [], 0
     for name in names:

@@ -12,7 +12,7 @@ from blobpack.errors import FactsMissingError, FormatError
 from blobpack.index.origin import as_array, origin_of
 from blobpack.index.tables.arrow import to_arrow_table
 from blobpack.model import RayColumn, check_choice, check_several, redacted
-from blobpack.reading.decode import Wanted, decode_image
+from blobpack.reading.decode import decode_image
 from blobpack.reading.decode_ahead import Named
 from blobpack.reading.groups_ahead import keep_freed_memory
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from blobpack.index.index import Index
     from blobpack.opening.reader import Reader
+    from blobpack.reading.wanted import Wanted
 
 FACTS = ("media_type", "width", "height", "crc32c", "mtime")
 # columns that the index does not have

@@ -13,7 +13,7 @@ from blobpack.integrations.ray.selection import select
 from blobpack.model import RayOrder, check_choice, check_number
 from blobpack.opening.open import open as open_source, source_of
 from blobpack.opening.reader import Reader
-from blobpack.reading.decode import Wanted, check_mode, check_size
+from blobpack.reading.wanted import Wanted, check_mode, check_size
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 
 if TYPE_CHECKING:

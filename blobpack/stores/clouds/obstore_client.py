@@ -17,6 +17,7 @@ from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.access.objects import Listed
 from blobpack.stores.clouds.client import Client, Wanted, Writer
 from blobpack.stores.http.etag import differ, is_strong, with_quotes
+from blobpack.wording import setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,6 +34,8 @@ ODD_KEY = re.compile(r"(?:\A|/)(?:\.{1,2})?(?:/|\Z)|[\x00-\x1f\x7f\\]")
 STATUS = re.compile(r"status code: (\d{3})")
 CODE = re.compile(r"<Code>([^<]*)</Code>\s*(?:<Message>([^<]*)</Message>)?")
 NOT_FOUND, NOT_SATISFIABLE = 404, 416
+# The status is then that of the metadata server.
+SIGN_IN_FAILED = "Error performing token request"
 # obstore ends a listing at a key that it does not know
 INVALID = "invalid path"
 WAY_OUT = "; obstore, which sends the requests, lists no prefix with such a key: rename that object, or pack a manifest"
@@ -182,6 +185,11 @@ class ObstoreClient(Client):
             raise self._refused(url, what, exc) from exc
 
     def _refused(self, url: str, what: str, exc: BaseException) -> StorageError:
+        if SIGN_IN_FAILED in str(exc):
+            return StorageError(
+                f"{url}: can't {what}: no credentials were found, neither here nor at the metadata server of the cloud; "
+                f"public objects are read without credentials with {setting('anonymous', True)}"
+            )
         status = STATUS.search(str(exc))
         if status and int(status[1]) == NOT_SATISFIABLE:
             return BlobChangedError(
