@@ -1,7 +1,13 @@
-"""Facts: the time that they add to a pack, and the time to take or verify them beside a plain read of the file."""
+"""Facts: the time that they add to a pack, and the time to take or verify them beside a plain read of the file.
+
+verify compares every header with the index, and every payload with its checksum. It stands beside plain reads twice: of a
+file that is in the page cache, and of one that has to come from the disk.
+"""
 
 from __future__ import annotations
 
+import os
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +24,7 @@ if TYPE_CHECKING:
     from blobpack import Index
 
 PACK_ROUNDS = 15
+DISK_ROUNDS = 3
 ROUNDS = {"a": 25, "b_gnu": 5, "b_pax": 5, "c": 9}
 # the fastest of 64 KiB to 4 MiB for a plain read
 READ_WINDOW_BYTES = 1 << 19
@@ -71,6 +78,36 @@ def bench_ours(figure: Figure, tar: Tar, index: Index, task: str) -> None:
     result = figure.take(work, rounds=ROUNDS[tar.key])
     # a VerifyReport has failures, an Index has none
     assert not getattr(result, "failures", [])
+
+
+@pytest.mark.parametrize("where", ["page cache", "disk"])
+def bench_cat(figure: Figure, tar: Tar, where: str) -> None:
+    """Read the file with cat."""
+    task = "verify" if where == "page cache" else "verify from disk"
+    figure.of(f"{task} {tar.label}", "cat", items=megabytes(tar), unit="MB")
+    figure.take(
+        lambda: subprocess.run(["cat", tar.path], stdout=subprocess.DEVNULL, check=True),
+        rounds=ROUNDS[tar.key] if where == "page cache" else DISK_ROUNDS,
+        setup=None if where == "page cache" else lambda: forget(tar.path),
+    )
+
+
+def bench_verify_from_disk(figure: Figure, tar: Tar, index: Index) -> None:
+    """Verify a blob of which nothing is in the page cache."""
+    figure.of(f"verify from disk {tar.label}", items=megabytes(tar), unit="MB")
+    report = figure.take(
+        lambda: blobpack.verify(tar.path, index=index),
+        rounds=DISK_ROUNDS,
+        setup=lambda: forget(tar.path),
+    )
+    assert report.ok
+
+
+def forget(path: Path) -> None:
+    """Drop a file from the page cache."""
+    with path.open("rb") as file:
+        os.fdatasync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @pytest.mark.parametrize("task", ["scan with facts", "verify"])

@@ -96,6 +96,26 @@ NameConflict = Literal["refuse", "rename", "skip", "replace"]
 # what fsspec's cat does about a file that can't be read: raise its error, leave it out, or return the error in its place
 OnError = Literal["raise", "omit", "return"]
 
+# the columns of a dataset of Ray
+RayColumn = Literal[
+    "name",
+    "bytes",
+    "image",
+    "blob",
+    "row",
+    "offset_start",
+    "offset_end",
+    "size",
+    "media_type",
+    "width",
+    "height",
+    "crc32c",
+    "mtime",
+]
+
+# the order in which a dataset of Ray is read: as members lie in the blobs, by name, or random
+RayOrder = Literal["archive", "name", "random"]
+
 # the annotation tool that an export is for
 ExportTool = Literal["coco", "cvat", "fiftyone", "huggingface", "label-studio", "sagemaker"]
 

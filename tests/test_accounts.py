@@ -259,6 +259,7 @@ class TestAccounts:
             (["--sse-kms-key-id", "k"], "--sse-kms-key-id needs"),
             (["--metadata", "plain"], "is not NAME=VALUE"),
             (["--endpoint-url", "host:9000"], "--endpoint-url must be a URL"),
+            (["--endpoint-url", "http://me:secret@host"], "--endpoint-url must not hold a user"),
         ],
     )
     def test_wrong_options_are_wrong_usage(self, options, message, tmp_path):

@@ -20,7 +20,8 @@ from blobpack.stores.access.objects import list_objects
 from blobpack.stores.access.remote import Access
 from blobpack.stores.clouds import client as clients
 from blobpack.stores.clouds.client import Wanted, client_of, forget_clients
-from blobpack.stores.clouds.obstore_client import ObstoreClient, _azure_settings
+from blobpack.stores.clouds.obstore_client import ObstoreClient
+from blobpack.stores.clouds.obstore_settings import _azure_settings
 from blobpack.stores.clouds.store import CloudStore
 from blobpack.stores.clouds.upload import uploading
 from blobpack.stores.location import Location
@@ -214,6 +215,14 @@ def test_a_key_that_obstore_does_not_know_is_refused(key: str, gcs: Gcs) -> None
     assert gcs.keys(bucket) == []
 
 
+def test_a_listing_with_such_a_key_names_it_and_the_way_out(gcs: Gcs, tmp_path: Path) -> None:
+    bucket = gcs.new_bucket()
+    for key in ("imgs/a.jpg", "imgs//b.jpg"):
+        gcs.put(bucket, key, b"x")
+    with pytest.raises(blobpack.SourceError, match=r'"imgs//b.jpg".*rename that object, or pack a'):
+        blobpack.pack(gcs.url(bucket, "imgs/"), tmp_path / "out.tar", all_files=True)
+
+
 def test_what_the_server_says_is_in_the_message(gcs: Gcs, monkeypatch: pytest.MonkeyPatch) -> None:
     url = gcs.put(gcs.new_bucket(), "a.tar", DATA)
     with pytest.raises(BlobNotFoundError, match=r"no such bucket or key \(HTTP 404"):
@@ -268,7 +277,7 @@ def test_no_secret_in_messages_and_pickles(monkeypatch: pytest.MonkeyPatch) -> N
     }.items():
         monkeypatch.setenv(name, value)
     forget_clients()
-    monkeypatch.setattr("blobpack.stores.clouds.obstore_client.RETRIES", {"max_retries": 0})
+    monkeypatch.setattr("blobpack.stores.clouds.obstore_settings.RETRIES", {"max_retries": 0})
     with pytest.raises(StorageError) as found:
         open_store("az://container/a.tar")
     assert "error sending request" in str(found.value)
@@ -277,6 +286,23 @@ def test_no_secret_in_messages_and_pickles(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(StorageError):
         pickle.loads(pickle.dumps(store))
     assert b"SECRET" not in pickle.dumps(store)
+    forget_clients()
+
+
+def test_without_credentials_the_error_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The metadata server is one of loopback that does not answer."""
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("GCE_METADATA_HOST", "127.0.0.1:9")
+    monkeypatch.setenv("GCE_METADATA_IP", "127.0.0.1:9")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("blobpack.stores.clouds.obstore_settings.RETRIES", {"max_retries": 0})
+    forget_clients()
+    with pytest.raises(StorageError, match=r"no credentials were found.*anonymous=True") as found:
+        open_store("gs://bucket/a.tar")
+    # not 403, which could mean that there is no such object
+    assert found.value.status == 0
     forget_clients()
 
 

@@ -12,7 +12,8 @@ from PIL import Image, features
 from test_orientation import chunk
 
 from blobpack import ImageError
-from blobpack.reading.decode import Wanted, decode_image
+from blobpack.reading.decode import decode_image
+from blobpack.reading.wanted import Wanted
 
 VALUES = (0, 1, 200, 255, 256, 257, 4095, 32_767, 32_768, 65_280, 65_535)
 

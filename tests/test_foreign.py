@@ -46,6 +46,11 @@ def payloads_by(index: Path | str, tar: Path | str = TAR) -> dict[str, bytes]:
         )
 
 
+def requests_of(blob: blobpack.Blob) -> int:
+    """Return the number of requests, without those that a busy server made necessary."""
+    return blob.stats.requests - blob.stats.retried - blob.stats.hedged
+
+
 def held_by(format: str, payloads: dict[str, bytes] = PAYLOADS) -> dict[str, bytes]:
     """Return what is read back: empty payloads are data in references, which lead to no member."""
     return {name: each for name, each in payloads.items() if each or format != "kerchunk"}
@@ -333,10 +338,10 @@ def test_a_remote_tar_is_not_scanned(format, tmp_path, s3_env: S3Server, bucket:
     blobpack.write_foreign_index(tmp_path / "out.tar", tmp_path / "index", format)
     s3_env.put(bucket, "out.tar", (tmp_path / "out.tar").read_bytes())
     with blobpack.open_blob(f"s3://{bucket}/out.tar", index=tmp_path / "index") as blob:
-        opening = blob.stats.requests
+        opening = requests_of(blob)
         assert blob.read("17.jpg") == payloads["17.jpg"]
         # the header comes with the payload
-        assert blob.stats.requests == opening + 1
+        assert requests_of(blob) == opening + 1
         assert opening <= 3
         assert blob.stats.bytes_fetched < 300_000
         names = [f"{i}.jpg" for i in (3, 30, 17, 4)]

@@ -12,7 +12,7 @@ import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from faultserver import FaultServer
@@ -24,6 +24,7 @@ from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.cache import Cache, CachingStore
 from blobpack.stores.http import (
     body,
+    connect,
     connection as connection_module,
     pool,
     ranged,
@@ -618,6 +619,27 @@ def test_body_that_trickles_is_given_up() -> None:
     assert took
     assert float(took[1]) > 2 * timeout_s - 0.1
     assert timeout_s < CONNECT_TIMEOUT_S
+
+
+def test_an_interrupted_handshake_leaves_no_socket_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is a fake: it can't be timed into a handshake."""
+    opened: list[socket.socket] = []
+
+    def connect_tcp(*_: Any) -> socket.socket:
+        opened.extend(socket.socketpair())
+        return opened[0]
+
+    def interrupt(ca_file: str) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(connect, "_connect_tcp", connect_tcp)
+    monkeypatch.setattr(connect, "tls_context", interrupt)
+    # TCP_NODELAY is not for a pair of sockets
+    monkeypatch.setattr(socket.socket, "setsockopt", lambda *_: None)
+    with pytest.raises(KeyboardInterrupt):
+        connect.connect(Origin("server", 443, ""), 1)
+    assert opened[0].fileno() == -1
+    opened[1].close()
 
 
 def test_body_over_a_slow_link_is_given_more_time_at_each_attempt(

@@ -18,8 +18,9 @@ import simplejpeg
 from PIL import Image, ImageOps
 
 import blobpack
-from blobpack.reading.decode import Wanted, decode_image
+from blobpack.reading.decode import decode_image
 from blobpack.reading.jpeg import decode_jpeg, scale_for, turned
+from blobpack.reading.wanted import Wanted
 
 # a folder of JPEGs to decode, besides those of this Python installation
 MORE = "BLOBPACK_JPEGS"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from tars import Tar
 
 import blobpack
 from blobpack import Index, StorageError
@@ -131,6 +132,40 @@ def test_a_blob_that_is_read_often_is_mapped_and_read_right(
             assert blob.read(np.int64(row)) == expected
         read_until_mapped(blob)
     assert maps_of(path) == 1
+
+
+@pytest.mark.parametrize("stored", [True, False], ids=["index file", "index in memory"])
+def test_members_are_read_natively_if_they_are_the_index_s(tmp_path: Path, stored: bool) -> None:
+    """A Member of another version of the blob is not found; the first of two members of one name is."""
+    tar = tmp_path / "t.tar"
+    two = Tar().file("a", b"1" * 700).file("b", b"2" * 700).file("a", b"3" * 900).end()
+    tar.write_bytes(bytes(two.blob))
+    index = blobpack.scan(tar, facts=True)
+    members = list(index)
+    if stored:
+        index.save(tmp_path / "t.idx")
+    with blobpack.open_blob(tar, tmp_path / "t.idx" if stored else index) as blob:
+        blob.read(members[1])
+        reads = blob._reads
+        assert reads is not None
+        assert reads.read(members[1]) == b"2" * 700
+        assert reads.read(members[0]) is None
+        assert [blob.read(member) for member in members] == [b"1" * 700, b"2" * 700, b"3" * 900]
+        assert list(blob.read_many([members[0], members[1], "b", 2])) == [
+            b"1" * 700, b"2" * 700, b"2" * 700, b"3" * 900
+        ]  # fmt: skip
+        b = members[1]
+        unknown = blobpack.Member("b", b.offset_start, b.offset_end)
+        assert reads.read(unknown) == blob.read(unknown) == b"2" * 700
+        for other in (
+            blobpack.Member("b", b.offset_start, b.offset_end - 1, crc32c=b.crc32c),
+            blobpack.Member("b", b.offset_start - 1, b.offset_end, crc32c=b.crc32c),
+            blobpack.Member("b", b.offset_start, b.offset_end, crc32c=(b.crc32c or 0) ^ 1),
+            blobpack.Member("c", b.offset_start, b.offset_end, crc32c=b.crc32c),
+        ):
+            assert reads.read(other) is None
+            with pytest.raises(MemberNotFoundError):
+                blob.read(other)
 
 
 def test_wrong_names_and_rows_are_the_errors_that_they_were(blob: Blob) -> None:

@@ -18,7 +18,8 @@ from test_dimensions import WRITTEN, encoded, exif, tiff
 
 import blobpack
 from blobpack._native.facts import facts_of, orientation_of
-from blobpack.reading.decode import Wanted, decode_image
+from blobpack.reading.decode import decode_image
+from blobpack.reading.wanted import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -407,7 +407,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (["a.tar.gz", "a.tar.gz"], "a tar is written"),
         (["a.tar.gz", "b.tar", "--level", "3"], "--level is for"),
         (["a.tar.gz", "b.tar.zst", "--level", "23"], "--level"),
-        (["ftp://host/a.tar", "b.tar"], "ftp"),
+        (["gopher://host/a.tar", "b.tar"], "gopher"),
     ],
 )
 def test_wrong_usage(

@@ -22,7 +22,7 @@ from blobpack.integrations.torch.fields import Decoders
 from blobpack.integrations.torch.options import sample_reader
 from blobpack.integrations.torch.order import EpochOrder, Plan
 from blobpack.integrations.torch.samples import find_field, group
-from blobpack.reading.decode import Wanted
+from blobpack.reading.wanted import Wanted
 from blobpack.tar.names import split_sample
 
 if TYPE_CHECKING:

@@ -209,7 +209,7 @@ class TestSseC:
         blobpack.pack(members, url, all_files=True, s3=options)
         with pytest.raises(ClientError):
             s3_env.client.head_object(Bucket=bucket, Key="out.tar")
-        with pytest.raises(StorageError):
+        with pytest.raises(StorageError, match=r"a key of your own needs sse_c_key='FILE'"):
             blobpack.open(url)
         blobpack.append(url, {"new.txt": b"new"}, all_files=True, s3=options)
         with blobpack.open(url, s3=options) as blob:
@@ -225,6 +225,11 @@ class TestSseC:
         packed = CliRunner().invoke(main, ["pack", "--all", str(tmp_path / "a.txt"), url, *key])
         assert packed.exit_code == 0, packed.output
         assert CliRunner().invoke(main, ["cat", url, "a.txt", *key]).stdout_bytes == b"a"
+        without = CliRunner().invoke(main, ["cat", url, "a.txt"])
+        assert "a key of your own needs --sse-c-key FILE" in without.output
+        plain = ["merge", url, f"s3://{bucket}/plain.tar", *("--source-sse-c-key", key[1])]
+        assert CliRunner().invoke(main, plain).exit_code == 0
+        assert blobpack.open(f"s3://{bucket}/plain.tar").read("a.txt") == b"a"
 
 
 def test_the_commands_take_the_options(s3_env, bucket, tmp_path):

@@ -11,8 +11,9 @@ cdef enum:
     BROUGHT_AT_ONCE = 32
 
 cdef struct member_locator:
+    # crc32c: NULL if it is not wanted; -1 where the index has no checksums
     bint (*by_name)(
-        object index, str name, int64_t* start, int64_t* end
+        object index, str name, int64_t* start, int64_t* end, int64_t* crc32c
     ) except? False
     bint (*by_row)(
         object index, int64_t row, int64_t* start, int64_t* end

@@ -85,7 +85,7 @@ cdef inline object to_found_row(const row_job* job):
 
 
 cdef bint locate_name(
-    object index, str name, int64_t* start, int64_t* end
+    object index, str name, int64_t* start, int64_t* end, int64_t* crc32c
 ) except? False:
     cdef row_job job
     cdef Py_ssize_t length
@@ -94,10 +94,12 @@ cdef bint locate_name(
     except UnicodeEncodeError:
         return False
     job.length = length
-    if not (<MappedIndex> index).is_found(find_by_name, &job):
+    if not (<MappedIndex> index).is_found(find_by_name, &job, crc32c != NULL):
         return False
     start[0] = job.start
     end[0] = job.end
+    if crc32c != NULL:
+        crc32c[0] = <int64_t> job.crc32c if job.with_crc32c else -1
     return True
 
 
@@ -106,7 +108,7 @@ cdef bint locate_row(
 ) except? False:
     cdef row_job job
     job.row = row
-    if not (<MappedIndex> index).is_found(find_by_row, &job):
+    if not (<MappedIndex> index).is_found(find_by_row, &job, False):
         return False
     start[0] = job.start
     end[0] = job.end
@@ -306,11 +308,13 @@ cdef class MappedIndex:
             raise failure(job.kind, self.where, "the member", self.offset)
         raise failure(job.kind, self.where, what, self.offset + job.position)
 
-    cdef bint is_found(self, guarded_work work, row_job* job) noexcept:
+    cdef bint is_found(
+        self, guarded_work work, row_job* job, bint with_crc32c
+    ) noexcept:
         """Find a member for MemberReads, which tries again by `look` if this fails."""
         job.region = &self.region
         job.known = self.known
-        job.with_crc32c = False
+        job.with_crc32c = with_crc32c and self.facts & HAS_CRC32C
         return (
             not self.is_closed
             and not guard(work, job, self.map, self.map_bytes)

@@ -225,11 +225,13 @@ cdef class MemberColumnsLocator:
     Args:
         lookup: Finds their names; None if none was made yet.
         offset_start, offset_end: (n,) the members' offsets.
+        crc32c: (n,) their checksums; None if the index has none.
     """
 
     cdef NameLookup lookup
     cdef const int64_t[::1] offset_start
     cdef const int64_t[::1] offset_end
+    cdef const uint32_t[::1] crc32c
     cdef readonly object locator
 
     def __cinit__(
@@ -237,8 +239,10 @@ cdef class MemberColumnsLocator:
         NameLookup lookup,
         const int64_t[::1] offset_start not None,
         const int64_t[::1] offset_end not None,
+        const uint32_t[::1] crc32c=None,
     ):
         self.lookup = lookup
+        self.crc32c = crc32c
         self.offset_start = offset_start
         self.offset_end = offset_end
         self.locator = LOCATOR
@@ -254,9 +258,10 @@ cdef bint locate_row(
 
 
 cdef bint locate_name(
-    object index, str name, int64_t* start, int64_t* end
+    object index, str name, int64_t* start, int64_t* end, int64_t* crc32c
 ) except? False:
-    cdef NameLookup lookup = (<MemberColumnsLocator> index).lookup
+    cdef MemberColumnsLocator located = <MemberColumnsLocator> index
+    cdef NameLookup lookup = located.lookup
     cdef Py_ssize_t length
     cdef const char* text
     cdef uint32_t row
@@ -267,7 +272,11 @@ cdef bint locate_name(
     except UnicodeEncodeError:
         return False
     row = lookup.slots[lookup.find_slot(text, length)]
-    return row != FREE_SLOT and locate_row(index, row, start, end)
+    if row == FREE_SLOT:
+        return False
+    if crc32c != NULL:
+        crc32c[0] = -1 if located.crc32c is None else located.crc32c[row]
+    return locate_row(index, row, start, end)
 
 
 cdef int64_t count_rows(object index) noexcept:

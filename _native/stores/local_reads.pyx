@@ -32,6 +32,8 @@ from stores.range_team cimport (
 )
 from common.threads cimport THREADS_MAX, run_team, team_free, team_init
 
+from blobpack._native.members import Member
+
 cdef extern from "Python.h":
     object PyBytes_FromStringAndSize(const char*, Py_ssize_t)
     char* PyBytes_AsString(object) except NULL
@@ -229,13 +231,13 @@ cdef class MemberReads:
         self.locator = from_capsule(index.locator)
 
     cdef bint locate(self, object which, int64_t* start, int64_t* end) except -1:
-        """Find a member by its name or row; return False if the index declines."""
+        """Find what is asked for; return False if the index declines."""
         cdef int64_t row, count
         if isinstance(which, str):
-            return self.locator.by_name(self.index, <str> which, start, end)
+            return self.locator.by_name(self.index, <str> which, start, end, NULL)
         # True is an int, but no row
         if not PyLong_CheckExact(which):
-            return False
+            return isinstance(which, Member) and self.locate_member(which, start, end)
         try:
             row = PyLong_AsLongLong(which)
         except OverflowError:
@@ -245,8 +247,26 @@ cdef class MemberReads:
             row += count
         return 0 <= row < count and self.locator.by_row(self.index, row, start, end)
 
+    cdef bint locate_member(
+        self, object member, int64_t* start, int64_t* end
+    ) except -1:
+        """Find a Member, if it is the last row of its name; see FoundRow.is_of."""
+        cdef int64_t crc32c
+        cdef object checksum
+        if not self.locator.by_name(
+            self.index, <str> member.name, start, end, &crc32c
+        ):
+            return False
+        if member.offset_start != start[0] or member.offset_end != end[0]:
+            return False
+        checksum = member.crc32c if crc32c >= 0 else None
+        return checksum is None or checksum == crc32c
+
     def read(self, which):
-        """Read a member by its name or row; None: the caller has to do it."""
+        """Read what is asked for, a name, a row or a Member.
+
+        None: the caller has to do it.
+        """
         cdef int64_t start = 0, end = 0
         if not self.locate(which, &start, &end):
             return None

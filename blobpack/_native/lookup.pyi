@@ -16,5 +16,9 @@ class NameLookup:
 class MemberColumnsLocator:
     locator: object
     def __new__(
-        cls, lookup: NameLookup | None, offset_start: Buffer, offset_end: Buffer
+        cls,
+        lookup: NameLookup | None,
+        offset_start: Buffer,
+        offset_end: Buffer,
+        crc32c: Buffer | None = None,
     ) -> Self: ...

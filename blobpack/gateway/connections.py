@@ -106,123 +106,149 @@ def protocol_class(ready_answer: ReadyAnswer | None = None) -> type[asyncio.Prot
     """
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-    class Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # a class that is chosen at run time
-        def connection_made(self, transport: asyncio.Transport) -> None:
-            loop = asyncio.get_running_loop()
-            self._head_bytes, self._is_refused = 0, False
-            self._seen: object = None
-            super().connection_made(JoinedWrites(transport, loop.call_soon))
-            self._look = loop.call_later(LOOK_EVERY_S, self._look_at_client)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._look.cancel()
-            super().connection_lost(exc)
-
-        def data_received(self, data: bytes) -> None:
-            self._head_bytes += len(data)
-            if self._is_refused:
-                self._drain()
-                return
-            super().data_received(data)
-            if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
-                self._refuse_head()
-
-        # httptools' callbacks; h11 has a bound of its own
-
-        def on_message_begin(self) -> None:
-            self._head_bytes = 0
-            super().on_message_begin()
-
-        def on_body(self, body: bytes) -> None:
-            self._head_bytes -= len(body) + CHUNK_FRAME_BYTES
-            super().on_body(body)
-
-        def _refuse_head(self) -> None:
-            # in the middle of an answer, these bytes would be taken for a part of it
-            if self.cycle is None or self.cycle.response_complete:
-                self.transport.write(TOO_LARGE)
-            self._is_refused = True
-            asyncio.get_running_loop().call_later(LINGER_S, self.transport.close)
-
-        def _drain(self) -> None:
-            if self._head_bytes > HEAD_BYTES_MAX + DRAINED_BYTES_MAX:
-                self.transport.close()
-
-        def _look_at_client(self) -> None:
-            """Hang up on a client if nothing has come of its connection since the last look."""
-            awaited = CLOSING if self.transport.is_closing() else self._awaited_head()
-            if awaited is not None and awaited is self._seen:
-                self.transport.abort()
-                return
-            self._seen = awaited
-            loop = asyncio.get_running_loop()
-            self._look = loop.call_later(LOOK_EVERY_S, self._look_at_client)
-
-        def _awaited_head(self) -> object:
-            """Return behind which request a head is awaited; None if one is being answered, or the connection is idle."""
-            is_answered = self.cycle is None or self.cycle.response_complete
-            # uvicorn sets this timer behind an answer, and unsets it at the next byte
-            is_idle = self.timeout_keep_alive_task is not None
-            return (self.cycle or NO_REQUEST) if is_answered and not is_idle else None
-
+    # made at run time: uvicorn chooses its class then
+    protocol = type("Protocol", (Bounds, AutoHTTPProtocol), {})
     # h11 has no such callbacks
-    if ready_answer is None or not hasattr(Protocol, "on_headers_complete"):
-        return Protocol
-    return with_ready_answers(Protocol, ready_answer)
+    if ready_answer is None or not hasattr(AutoHTTPProtocol, "on_headers_complete"):
+        return protocol
+    own = {"_ready_answer": staticmethod(ready_answer)}
+    return type("ReadyProtocol", (ReadyAnswers, protocol), own)
 
 
-def with_ready_answers(protocol: Any, ready_answer: ReadyAnswer) -> type[asyncio.Protocol]:
-    """Return a protocol of uvicorn's for httptools that also answers plain GETs by itself."""
+class Bounds(asyncio.Protocol):
+    """Stands in front of uvicorn's protocol: joins writes, and hangs up on clients that send too much or too slowly."""
 
-    class ReadyProtocol(protocol):  # type: ignore[misc]  # a class that is chosen at run time
-        # whether the request that is being parsed was answered here
-        _is_answered = False
-        # Of requests that arrive together, only the first is answered here: the others must not hold up other clients.
-        _may_answer = False
+    # uvicorn's
+    transport: Any
+    cycle: Any
+    timeout_keep_alive_task: Any
 
-        def data_received(self, data: bytes) -> None:
-            self._may_answer = True
-            super().data_received(data)
+    def connection_made(self, transport: Any) -> None:
+        """Begin a connection."""
+        loop = asyncio.get_running_loop()
+        self._head_bytes, self._is_refused = 0, False
+        self._seen: object = None
+        joined: Any = JoinedWrites(transport, loop.call_soon)
+        super().connection_made(joined)
+        self._look = loop.call_later(LOOK_EVERY_S, self._look_at_client)
 
-        def on_headers_complete(self) -> None:
-            self._is_answered = self._may_answer and self._is_plain() and self._answer()
-            self._may_answer = False
-            if not self._is_answered:
-                super().on_headers_complete()
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End a connection."""
+        self._look.cancel()
+        super().connection_lost(exc)
 
-        def on_message_complete(self) -> None:
-            if not self._is_answered:
-                super().on_message_complete()
+    def data_received(self, data: bytes) -> None:
+        """Count and parse what a client has sent."""
+        self._head_bytes += len(data)
+        if self._is_refused:
+            self._drain()
+            return
+        super().data_received(data)
+        if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+            self._refuse_head()
 
-        def _is_plain(self) -> bool:
-            """Return whether a request is a GET without body or conditions, behind which no answer is under way."""
-            parser, cycle = self.parser, self.cycle
-            if (
-                parser.get_method() != b"GET"
-                or (cycle is not None and not cycle.response_complete)
-                # the client does not take the answers before
-                or self.flow.write_paused
-                or not parser.should_keep_alive()
-                or parser.get_http_version() != "1.1"
-            ):
-                return False
-            return NOT_PLAIN.isdisjoint(dict(self.headers))
+    # httptools' callbacks; h11 has a bound of its own
 
-        def _answer(self) -> bool:
-            """Send the answer, if there is one that waits for nothing; return whether there was."""
-            ready = ready_answer(self.url)
-            if ready is None:
-                return False
-            fields, body = ready
-            head = [STATUS_LINE]
-            # the date, which uvicorn renews each second
-            for name, value in self.server_state.default_headers:
-                head += (name, b": ", value, b"\r\n")
-            head += (fields, b"\r\n")
-            self.transport.writelines((b"".join(head), body))
-            # a head that is awaited now is another one
-            self._seen = None
-            self.on_response_complete()
-            return True
+    def on_message_begin(self) -> None:
+        """Begin to count the bytes of a head."""
+        self._head_bytes = 0
+        super().on_message_begin()  # type: ignore[misc]  # uvicorn's
 
-    return ReadyProtocol
+    def on_body(self, body: bytes) -> None:
+        """Leave out the bytes of a body."""
+        self._head_bytes -= len(body) + CHUNK_FRAME_BYTES
+        super().on_body(body)  # type: ignore[misc]  # uvicorn's
+
+    def _refuse_head(self) -> None:
+        # in the middle of an answer, these bytes would be taken for a part of it
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.write(TOO_LARGE)
+        self._is_refused = True
+        asyncio.get_running_loop().call_later(LINGER_S, self.transport.close)
+
+    def _drain(self) -> None:
+        if self._head_bytes > HEAD_BYTES_MAX + DRAINED_BYTES_MAX:
+            self.transport.close()
+
+    def _look_at_client(self) -> None:
+        """Hang up on a client if nothing has come of its connection since the last look."""
+        awaited = CLOSING if self.transport.is_closing() else self._awaited_head()
+        if awaited is not None and awaited is self._seen:
+            self.transport.abort()
+            return
+        self._seen = awaited
+        loop = asyncio.get_running_loop()
+        self._look = loop.call_later(LOOK_EVERY_S, self._look_at_client)
+
+    def _awaited_head(self) -> object:
+        """Return behind which request a head is awaited; None if one is being answered, or the connection is idle."""
+        is_answered = self.cycle is None or self.cycle.response_complete
+        # uvicorn sets this timer behind an answer, and unsets it at the next byte
+        is_idle = self.timeout_keep_alive_task is not None
+        return (self.cycle or NO_REQUEST) if is_answered and not is_idle else None
+
+
+class ReadyAnswers(Bounds):
+    """Stands in front of uvicorn's protocol for httptools, and answers plain GETs by itself."""
+
+    # uvicorn's
+    parser: Any
+    flow: Any
+    headers: list[tuple[bytes, bytes]]
+    url: bytes
+    server_state: Any
+    on_response_complete: Callable[[], None]
+
+    _ready_answer: ReadyAnswer
+    # whether the request that is being parsed was answered here
+    _is_answered = False
+    # Of requests that arrive together, only the first is answered here: the others must not hold up other clients.
+    _may_answer = False
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what a client has sent."""
+        self._may_answer = True
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        """Answer a plain GET, or leave the request to uvicorn."""
+        self._is_answered = self._may_answer and self._is_plain() and self._answer()
+        self._may_answer = False
+        if not self._is_answered:
+            super().on_headers_complete()  # type: ignore[misc]  # uvicorn's
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        if not self._is_answered:
+            super().on_message_complete()  # type: ignore[misc]  # uvicorn's
+
+    def _is_plain(self) -> bool:
+        """Return whether a request is a GET without body or conditions, behind which no answer is under way."""
+        parser, cycle = self.parser, self.cycle
+        if (
+            parser.get_method() != b"GET"
+            or (cycle is not None and not cycle.response_complete)
+            # the client does not take the answers before
+            or self.flow.write_paused
+            or not parser.should_keep_alive()
+            or parser.get_http_version() != "1.1"
+        ):
+            return False
+        return NOT_PLAIN.isdisjoint(dict(self.headers))
+
+    def _answer(self) -> bool:
+        """Send the answer, if there is one that waits for nothing; return whether there was."""
+        ready = self._ready_answer(self.url)
+        if ready is None:
+            return False
+        fields, body = ready
+        head = [STATUS_LINE]
+        # the date, which uvicorn renews each second
+        for name, value in self.server_state.default_headers:
+            head += (name, b": ", value, b"\r\n")
+        head += (fields, b"\r\n")
+        self.transport.writelines((b"".join(head), body))
+        # a head that is awaited now is another one
+        self._seen = None
+        self.on_response_complete()
+        return True

@@ -130,7 +130,9 @@ class Rows:
         if self._stored is not None:
             return self._stored.native
         columns = self._columns
-        return MemberColumnsLocator(self._lookup, columns.offset_start, columns.offset_end)
+        return MemberColumnsLocator(
+            self._lookup, columns.offset_start, columns.offset_end, columns.crc32c
+        )
 
     @property
     def _is_remote(self) -> bool:

@@ -97,7 +97,7 @@ class Blob(Reader):
         self._opened_index: Index | None = None
         self.hedge = hedge
         self._is_remote = store.is_remote
-        # reads members by their names and rows natively; None until a member was read, or if the blob has no such reads
+        # reads members by their names, rows and Members natively; None until a member was read, or if the blob has no such reads
         self._reads: MemberReads | None = None
 
     @property
@@ -134,7 +134,7 @@ class Blob(Reader):
             raise self._with_url(exc) from None
         except BlobChangedError as exc:
             raise BlobChangedError(f"{exc}; so {_called(which)} can't be read") from exc
-        if isinstance(which, (str, int)):
+        if isinstance(which, (str, int, Member)):
             self._prepare_native_reads()
         return payload
 

@@ -18,7 +18,7 @@ from blobpack.stores.location import Location, is_absolute
 from blobpack.tar.header import check_name, encode_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     # number of the line, location of the payload, name of the member
     Line = tuple[int, str, str | None]
@@ -141,7 +141,8 @@ def _parse_source(
         FormatError: the line has no URL, path or key, or a URL of an unknown kind.
         UnsafeNameError: the name can't be the name of a member.
     """
-    try:
+
+    def parse() -> tuple[str, Location]:
         if not place:
             raise ValueError("it has no url, path or key")
         location = Location.parse(place, access=access)
@@ -152,7 +153,25 @@ def _parse_source(
         else:
             # the name is the path below the base, so moving the base does not change the blob
             location, default = folder.below(place), place
-        encoded = encode_name(name or default)
+        return name or default, location
+
+    return source_on_line(where, parse)
+
+
+def source_on_line(where: str, parse: Callable[[], tuple[str, Location]]) -> Source:
+    """Return what a line of a list names.
+
+    Args:
+        where: The list and the number of the line, for messages.
+        parse: Returns the name of the member, and the location of its payload.
+
+    Raises:
+        FormatError: parse raised ValueError.
+        UnsafeNameError: the name can't be the name of a member.
+    """
+    try:
+        name, location = parse()
+        encoded = encode_name(name)
         check_name(encoded)
     # UnsafeNameError is a ValueError, too, so it comes first and keeps its type
     except UnsafeNameError as exc:

@@ -17,7 +17,6 @@ from blobpack.tar.header import check_name, encode_name
 from blobpack.wording import setting
 
 if TYPE_CHECKING:
-    from blobpack.packing.options import PackOptions
     from blobpack.stores.location import Location
 
 
@@ -65,11 +64,9 @@ class NameChange(NamedTuple):
     prefix: bytes
 
     @classmethod
-    def of(cls, options: PackOptions) -> NameChange | None:
-        """Return the change that complete options ask for; None if names stay."""
-        if not options["strip"] and not options["prefix"]:
-            return None
-        return cls(options["strip"], encode_name(options["prefix"]))
+    def of(cls, strip: int, prefix: str) -> NameChange | None:
+        """Return the change that two options ask for; None if names stay."""
+        return cls(strip, encode_name(prefix)) if strip or prefix else None
 
     def apply(self, name: bytes, *path: AnyStr) -> bytes:
         """Return the changed name.

@@ -97,7 +97,7 @@ def resolve_source(source: Packable, options: PackOptions, skipped: Skipped) -> 
         UnsafeNameError: nothing is left of a name.
     """
     found = _resolve(source, options, skipped)
-    change = NameChange.of(options)
+    change = NameChange.of(options["strip"], options["prefix"])
     if change is not None:
         found = _rename(found, change, options, skipped)
     if isinstance(found, Objects):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.ImageFile import ImageFile
 
-    from blobpack.reading.decode import Wanted
+    from blobpack.reading.wanted import Wanted
 
 # Pillow's modes with more than 8 bits a channel. Its conversions from these to 8 bits clip: all above 255 becomes white.
 WIDE_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})

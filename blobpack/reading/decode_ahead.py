@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from blobpack.index.which import name_of
 from blobpack.opening.open import opened
 from blobpack.quoting import quoted
-from blobpack.reading.decode import decode_image
 from blobpack.reading.groups_ahead import decode_groups
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from blobpack.model import CheckedWhich
     from blobpack.opening.reader import Reader
-    from blobpack.reading.decode import Wanted
+    from blobpack.reading.wanted import Wanted
     from blobpack.stores.location import Location
 
 
@@ -62,9 +61,11 @@ def decode_ahead(
         wanted: Mode, orientation and size.
         out: Array to whose rows the images are written; None: to new arrays.
     """
+    from blobpack.reading.decode import decode_image
 
     def decode(image: _Stored) -> NDArray[np.uint8]:
-        return decode_image(image.payload, image.name, wanted, image.out)
+        payload, name, pixels = image
+        return decode_image(payload, name, wanted, pixels)
 
     with opened(blob) as source:
         stored = _stored_images(source, several, out)

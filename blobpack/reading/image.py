@@ -9,8 +9,8 @@ from blobpack.asked_members import checked_which, which_of
 from blobpack.model import check_flag
 from blobpack.opening.open import is_blob, opened, source_of
 from blobpack.opening.reader import Reader
-from blobpack.reading.decode import Wanted, check_mode, check_out, check_size, decode_image
 from blobpack.reading.decode_ahead import Named, decode_ahead
+from blobpack.reading.wanted import Wanted, check_mode, check_out, check_size
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 
 if TYPE_CHECKING:
@@ -71,6 +71,9 @@ def read_image(
     asked = checked_which(which)
     wanted = _checked(mode, apply_exif_orientation, size)
     check_out(out)
+    # imported after the checks: it imports NumPy and Pillow
+    from blobpack.reading.decode import decode_image
+
     with opened(found) as source:
         return decode_image(source.read(asked), Named(source, asked), wanted, out)
 

@@ -19,7 +19,7 @@ from blobpack._native.facts import orientation_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from blobpack.reading.decode import Wanted
+    from blobpack.reading.wanted import Wanted
 
 # Pillow, too, knows a JPEG by these bytes.
 JPEG_MAGIC = b"\xff\xd8\xff"
@@ -63,6 +63,10 @@ def decode_jpeg(
         too_large = Image.MAX_IMAGE_PIXELS is not None and height * width > Image.MAX_IMAGE_PIXELS
         if colours is None or too_large:
             return None
+        # the usual case: of 24 µs for an image of 64 × 64 pixels, what follows takes 2
+        if orientation == 1 and out is None and wanted.size is None:
+            pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(payload, colours)
+            return pixels if colours == "RGB" else pixels.reshape(height, width)
         scale = scale_for((height, width), wanted.stored_size(orientation))
         # simplejpeg takes the smallest of all eighths that is at least as large as asked. In an image smaller than a
         # block, two of these scales may have one size.

@@ -130,6 +130,8 @@ def indexes() -> list[Scenario]:
         Scenario("index beside", (), "index foreign.tar"),
         Scenario("index beside again", ("index foreign.tar",), "index foreign.tar --facts"),
         Scenario("index elsewhere", (), "index foreign.tar -o elsewhere.idx"),
+        Scenario("index of hfutils again", ("index foreign.tar --format hfutils",),
+                 "index foreign.tar --format hfutils --concatenated"),
         Scenario("offsets pkl", blob, "offsets out.tar"),
         Scenario("offsets pkl again", (*blob, "offsets out.tar --filter k1.png"), "offsets out.tar"),
         Scenario("offsets csv", blob, "offsets out.tar -o out.csv"),

@@ -23,7 +23,8 @@ from blobpack import ImageError
 from blobpack._native.facts import facts_of
 from blobpack.columns import MEDIA_TYPES
 from blobpack.reading.by_pillow import WIDE_MODES
-from blobpack.reading.decode import Wanted, decode_image
+from blobpack.reading.decode import decode_image
+from blobpack.reading.wanted import Wanted
 from fuzz.damage import damage
 
 if TYPE_CHECKING:

@@ -27,6 +27,8 @@ from blobpack.stores.location import Location
 from blobpack.wording import counted
 
 if TYPE_CHECKING:
+    from blobpack.gateway.app import GatewayApp
+    from blobpack.gateway.s3.face import S3Face
     from blobpack.gateway.served.blobs import ServedBlobs
     from blobpack.gateway.server import Listener
     from blobpack.gateway.tokens import Keys
@@ -119,23 +121,18 @@ def serve(
     from blobpack.gateway.server import Listener, is_loopback, run
 
     is_private = is_loopback(host)
-    if not (is_private or keys or insecure_public):
-        raise click.UsageError(
-            f"other machines can reach {host}: give --keys or a key pair in the environment, or --insecure-public"
-        )
+    _check_usage(
+        host,
+        is_private or insecure_public,
+        has_keys=bool(keys),
+        has_blobs=bool(blobs or overlay),
+        has_s3=s3_port is not None,
+        s3_unsigned=s3_unsigned,
+        has_overlay=bool(overlay),
+    )
     if require_token and (not keys or insecure_public):
         raise click.UsageError(
             "--require-token needs a key pair, and does not go with --insecure-public"
-        )
-    if not blobs and not overlay:
-        raise click.UsageError("Missing argument '[BLOB]...'.")
-    if s3_port is None and (s3_unsigned or overlay):
-        raise click.UsageError(f"--s3-{'unsigned' if s3_unsigned else 'overlay'} needs --s3-port")
-    if s3_port is not None and not (keys or s3_unsigned):
-        raise click.UsageError("--s3-port needs a key pair or --s3-unsigned")
-    if s3_unsigned and not (is_private or insecure_public):
-        raise click.UsageError(
-            f"other machines can reach {host}: --s3-unsigned also needs --insecure-public"
         )
     buckets = [place.bucket for place in overlay]
     named = names_of(blobs, names)
@@ -151,25 +148,80 @@ def serve(
     )
     listeners = [Listener(app, host, port, app.ready_answer)]
     if s3_port is not None:
-        from blobpack.gateway.s3.face import s3_app
-
-        try:
-            face = s3_app(
-                served,
-                keys,
-                unsigned=s3_unsigned,
-                overlay=buckets,
-                options=overlay[0].access.s3 if overlay else NO_ACCESS.s3,
-                payloads=app.services.payloads,
-                metrics=app.services.metrics,
-            )
-        # a BLOB has the name of a bucket of the overlay
-        except ValueError as exc:
-            raise click.UsageError(str(exc)) from exc
+        face = _s3_face(app, served, keys, overlay, unsigned=s3_unsigned)
         listeners.append(Listener(face, host, s3_port))
     if not is_private and insecure_public:
         print_note(f"everybody who can reach {host} can read everything")
     run(listeners, lambda: print_ready(served, listeners, buckets, as_json=as_json))
+
+
+def _check_usage(
+    host: str,
+    may_be_open: bool,
+    *,
+    has_keys: bool,
+    has_blobs: bool,
+    has_s3: bool,
+    s3_unsigned: bool,
+    has_overlay: bool,
+) -> None:
+    """Check that the options fit together.
+
+    Args:
+        host: The address to listen on.
+        may_be_open: Whether everybody who can reach this address may read everything.
+        has_keys: Whether there is a key pair.
+        has_blobs: Whether there is anything to serve.
+        has_s3: Whether S3 requests are answered.
+        s3_unsigned: Whether S3 requests without a signature are answered.
+        has_overlay: Whether real buckets are served.
+
+    Raises:
+        click.UsageError: they do not.
+    """
+    if not (may_be_open or has_keys):
+        raise click.UsageError(
+            f"other machines can reach {host}: give --keys or a key pair in the environment, or --insecure-public"
+        )
+    if not has_blobs:
+        raise click.UsageError("Missing argument '[BLOB]...'.")
+    if not has_s3 and (s3_unsigned or has_overlay):
+        raise click.UsageError(f"--s3-{'unsigned' if s3_unsigned else 'overlay'} needs --s3-port")
+    if has_s3 and not (has_keys or s3_unsigned):
+        raise click.UsageError("--s3-port needs a key pair or --s3-unsigned")
+    if s3_unsigned and not may_be_open:
+        raise click.UsageError(
+            f"other machines can reach {host}: --s3-unsigned also needs --insecure-public"
+        )
+
+
+def _s3_face(
+    app: GatewayApp,
+    served: ServedBlobs,
+    keys: Keys,
+    overlay: tuple[Location, ...],
+    *,
+    unsigned: bool,
+) -> S3Face:
+    """Return the application that answers S3 requests for the blobs, and for real buckets.
+
+    Raises:
+        click.UsageError: a blob has the name of one of these buckets.
+    """
+    from blobpack.gateway.s3.face import s3_app
+
+    try:
+        return s3_app(
+            served,
+            keys,
+            unsigned=unsigned,
+            overlay=[place.bucket for place in overlay],
+            options=overlay[0].access.s3 if overlay else NO_ACCESS.s3,
+            payloads=app.services.payloads,
+            metrics=app.services.metrics,
+        )
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
 
 
 def bucket_at(url: str) -> Location:

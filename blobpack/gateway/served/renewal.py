@@ -11,7 +11,7 @@ A request that began with the old blob never gets bytes of the new one: it fails
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, BlobpackError, StorageError
 from blobpack.gateway.served.blob import ServedBlob
@@ -21,9 +21,8 @@ from blobpack.stores.open import open_tar
 from blobpack.threads import shared_pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from blobpack.gateway.served.blobs import ServedBlobs
     from blobpack.opening.reader import Reader
 
     Reopen = Callable[[str], Reader]
@@ -35,6 +34,19 @@ LOOK_S_PER_BLOB = 0.0002
 PAUSE_S = 0.2
 
 
+class Renewed(Protocol):
+    """What is watched over: the blobs that are served, by their names."""
+
+    def __iter__(self) -> Iterator[ServedBlob]:
+        """Yield the blobs."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def replace(self, blob: ServedBlob) -> None:
+        """Serve another blob under a name."""
+
+
 class Renewal:
     """Opens blobs anew.
 
@@ -42,7 +54,7 @@ class Renewal:
         count: How many blobs were opened anew so far. A request that fails notes the number when it begins.
     """
 
-    def __init__(self, blobs: ServedBlobs, reopen: Reopen | None = None) -> None:
+    def __init__(self, blobs: Renewed, reopen: Reopen | None = None) -> None:
         """Watch over blobs.
 
         Args:

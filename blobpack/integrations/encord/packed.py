@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
 from urllib.parse import unquote, urlsplit
 
-from blobpack.errors import FormatError, UnsafeNameError
+from blobpack.errors import FormatError
 from blobpack.integrations.encord.form.kinds import KINDS, OTHER_ITEMS_KEYS
 from blobpack.integrations.encord.form.read import (
     csv_entries,
@@ -18,11 +18,12 @@ from blobpack.integrations.encord.form.read import (
 )
 from blobpack.integrations.encord.form.urls import ACCESS_POINT, fault_of_url
 from blobpack.integrations.json_object import json_object
+from blobpack.packing.manifest import source_on_line
 from blobpack.packing.objects import LeftOut, Objects, Source
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.arguments import local_location, location_of
 from blobpack.stores.location import Location
-from blobpack.tar.header import check_name, encode_name
+from blobpack.tar.header import encode_name
 from blobpack.wording import with_article
 
 if TYPE_CHECKING:
@@ -127,19 +128,14 @@ def _source_of(url: object, entry: Entry, places: _Places, where: str) -> Source
     fault = fault_of_url(url)
     if fault or not isinstance(url, str):
         raise FormatError(f"{where}: {_shown(url)} {fault}")
-    try:
+
+    def parse() -> tuple[str, Location]:
         location = places.of(url)
-        name = location.remote_name
         if not location.is_s3 and isinstance(entry.title, str) and entry.kind == "images":
-            name = entry.title
-        encoded = encode_name(name)
-        check_name(encoded)
-    # UnsafeNameError is a ValueError, too, so it comes first and keeps its type
-    except UnsafeNameError as exc:
-        raise UnsafeNameError(f"{where}: {exc}") from exc
-    except ValueError as exc:
-        raise FormatError(f"{where}: {exc}") from exc
-    return Source(encoded, location)
+            return entry.title, location
+        return location.remote_name, location
+
+    return source_on_line(where, parse)
 
 
 class _Places:

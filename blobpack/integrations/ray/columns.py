@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +11,8 @@ import pyarrow as pa
 from blobpack.errors import FactsMissingError, FormatError
 from blobpack.index.origin import as_array, origin_of
 from blobpack.index.tables.arrow import to_arrow_table
-from blobpack.model import check_choice, check_several, redacted
-from blobpack.reading.decode import Wanted, decode_image
+from blobpack.model import RayColumn, check_choice, check_several, redacted
+from blobpack.reading.decode import decode_image
 from blobpack.reading.decode_ahead import Named
 from blobpack.reading.groups_ahead import keep_freed_memory
 
@@ -23,22 +23,8 @@ if TYPE_CHECKING:
 
     from blobpack.index.index import Index
     from blobpack.opening.reader import Reader
+    from blobpack.reading.wanted import Wanted
 
-Column = Literal[
-    "name",
-    "bytes",
-    "image",
-    "blob",
-    "row",
-    "offset_start",
-    "offset_end",
-    "size",
-    "media_type",
-    "width",
-    "height",
-    "crc32c",
-    "mtime",
-]
 FACTS = ("media_type", "width", "height", "crc32c", "mtime")
 # columns that the index does not have
 PAYLOADS = ("bytes", "image")
@@ -79,9 +65,9 @@ def check_columns(columns: object, facts: frozenset[str]) -> tuple[str, ...]:
     check_several("columns", columns, "names of columns")
     names = tuple(dict.fromkeys(columns))  # type: ignore[call-overload]  # checked
     for name in names:
-        check_choice("columns", name, Column)
+        check_choice("columns", name, RayColumn)
     if not names:
-        raise ValueError(f"columns must be at least one of {', '.join(get_args(Column))}")
+        raise ValueError(f"columns must be at least one of {', '.join(get_args(RayColumn))}")
     missing = [name for name in names if name in FACTS and name not in facts]
     if missing:
         raise FactsMissingError(

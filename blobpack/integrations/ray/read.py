@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, Unpack
 from blobpack.integrations.ray.columns import Tables, check_columns
 from blobpack.integrations.ray.datasource import BlobDatasource
 from blobpack.integrations.ray.ray_data import processors, ray, to_images
-from blobpack.integrations.ray.selection import Order, select
-from blobpack.model import check_choice, check_number
+from blobpack.integrations.ray.selection import select
+from blobpack.model import RayOrder, check_choice, check_number
 from blobpack.opening.open import open as open_source, source_of
 from blobpack.opening.reader import Reader
-from blobpack.reading.decode import Wanted, check_mode, check_size
+from blobpack.reading.wanted import Wanted, check_mode, check_size
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from blobpack.integrations.ray.columns import Column
     from blobpack.integrations.ray.ray_data import Dataset
     from blobpack.integrations.ray.where import Where
+    from blobpack.model import RayColumn
     from blobpack.stores.location import Location
 
 # By default a task reads at least so many bytes, and a processor gets so many tasks, if there are enough bytes.
@@ -35,9 +35,9 @@ SEED_MAX = (1 << 63) - 1
 def read_blobs(
     source: Reader | str | os.PathLike[str],
     *,
-    columns: Iterable[Column] = ("name", "bytes"),
+    columns: Iterable[RayColumn] = ("name", "bytes"),
     where: Where | None = None,
-    order: Order = "archive",
+    order: RayOrder = "archive",
     seed: int = 0,
     mode: str | None = "RGB",
     size: tuple[int, int] | None = None,
@@ -66,8 +66,8 @@ def read_blobs(
         seed: Seed of the random order.
         mode: Pillow's mode to convert images to; see blobpack.read_image.
         size: (height, width) to resize images to, or None; see blobpack.read_image.
-        override_num_blocks: Number of tasks and blocks, if there are as many members. None: chosen by the bytes that are
-            read and the processors of the cluster.
+        override_num_blocks: Number of blocks, if there are as many members. Each is made by a task of its own, unless the
+            sizes of members differ a lot. None: chosen by the bytes that are read and the processors of the cluster.
         concurrency: Largest number of tasks that run at the same time; None: Ray decides.
         ray_remote_args: Other resources of each task, such as {"num_cpus": 2}; see ray.data.read_datasource.
         remote: How remote blobs are reached: see RemoteOptions. Headers and tokens can't be sent to workers; the path of a
@@ -84,7 +84,7 @@ def read_blobs(
         BlobpackError: the source can't be opened. A task that can't read or decode a member fails with such an error, too.
     """
     found = source_of("source", source, Access.of("read_blobs", remote))
-    check_choice("order", order, Order)
+    check_choice("order", order, RayOrder)
     check_number("seed", seed, 0, SEED_MAX)
     check_mode(mode)
     wanted = Wanted(mode, size=check_size(size))

@@ -10,7 +10,7 @@ import heapq
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from blobpack.index.index import Index
     from blobpack.integrations.ray.where import Where
+    from blobpack.model import RayOrder
     from blobpack.opening.blob_rows import BlobRows
     from blobpack.opening.reader import Reader
 
-Order = Literal["archive", "name", "random"]
 # A cut moves to the border between two blobs if it is nearer than this part of a run.
 SNAPPED_PART = 0.25
 
@@ -51,11 +51,6 @@ class Selection(ABC):
     @abstractmethod
     def bytes_before(self, place: int) -> int:
         """Return about how many bytes of payloads lie before a place."""
-
-    @property
-    def payload_bytes(self) -> int:
-        """About the bytes of all payloads."""
-        return self.bytes_before(len(self))
 
     def runs(self, count: int) -> list[tuple[int, int]]:
         """Cut the members into runs of about equal size, at most `count`, each from a place to another one."""
@@ -142,7 +137,7 @@ class SomeMembers(Selection):
         return int(self._before[place])
 
 
-def select(reader: Reader, where: Where | None, order: Order, seed: int) -> Selection:
+def select(reader: Reader, where: Where | None, order: RayOrder, seed: int) -> Selection:
     """Choose members, and put them in order.
 
     Args:
@@ -167,7 +162,7 @@ def select(reader: Reader, where: Where | None, order: Order, seed: int) -> Sele
     return SomeMembers(reader, rows, sizes)
 
 
-def _places(chosen: Index, order: Order, seed: int) -> NDArray[np.int64]:
+def _places(chosen: Index, order: RayOrder, seed: int) -> NDArray[np.int64]:
     """Return the places of members in another order."""
     if order == "random":
         return np.random.default_rng(seed).permutation(len(chosen))

@@ -30,7 +30,7 @@ from blobpack.integrations.supervisely.layout import (
 )
 from blobpack.model import check_text
 from blobpack.opening.open_blob import open_blob
-from blobpack.reading.decode import Wanted, check_mode, decode_image
+from blobpack.reading.wanted import Wanted, check_mode
 from blobpack.stores.arguments import local_path
 from blobpack.threads import fork_safe_lock
 
@@ -165,6 +165,9 @@ class Dataset:
             ValueError: Pillow has no such mode.
         """
         check_mode(mode)
+        # it imports NumPy and Pillow
+        from blobpack.reading.decode import decode_image
+
         return decode_image(
             self.read(name), f"{self.folder}: {name}", Wanted(mode, apply_exif_orientation)
         )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from blobpack.reading.decode import Wanted
+    from blobpack.reading.wanted import Wanted
 
 IMAGES = frozenset(
     [

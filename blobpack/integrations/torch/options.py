@@ -9,7 +9,7 @@ from blobpack.integrations.torch.fields import Decoders
 from blobpack.integrations.torch.sample_reader import SampleReader
 from blobpack.model import shown
 from blobpack.opening.open import source_of
-from blobpack.reading.decode import Wanted, check_mode, check_size
+from blobpack.reading.wanted import Wanted, check_mode, check_size
 
 if TYPE_CHECKING:
     import os

@@ -98,6 +98,9 @@ class S3Options:
             raise ValueError(
                 f"endpoint_url must be a URL, such as http://host:9000, not {self.endpoint_url!r}"
             )
+        if self.endpoint_url is not None and "@" in self.endpoint_url.split("://")[1].split("/")[0]:
+            # requests are signed with the credentials of the account; pickles and messages hold the URL
+            raise ValueError("endpoint_url must not hold a user or a password")
         if self.session is not None and not hasattr(self.session, "client"):
             raise TypeError(f"session must be a boto3 session, not {shown(self.session)}")
         if self.session is not None and self.profile is not None:

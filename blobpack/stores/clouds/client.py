@@ -110,7 +110,7 @@ class Writer(ABC):
 
     @abstractmethod
     def abandon(self) -> None:
-        """Give the object up: it never appears."""
+        """Abandon the object, which then never appears."""
 
 
 class Wanted:
@@ -170,7 +170,8 @@ def _client_of(scheme: str, bucket: str, anonymous: bool, _pid: int) -> Client:
     root = f"{scheme}://{bucket}/" if bucket else f"{scheme}://"
     if scheme in OBSTORE_SCHEMES:
         _check_installed("obstore", "clouds", root)
-        from blobpack.stores.clouds.obstore_client import ObstoreClient, new_store
+        from blobpack.stores.clouds.obstore_client import ObstoreClient
+        from blobpack.stores.clouds.obstore_settings import new_store
 
         _check_not_forked(root)
         return ObstoreClient(root, new_store(root, anonymous=anonymous))

@@ -6,28 +6,23 @@ server. It signs, sends and retries. Reads name the ETag that was opened, and th
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import obstore
 from obstore import exceptions
-from obstore.store import from_url
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.access.objects import Listed
 from blobpack.stores.clouds.client import Client, Wanted, Writer
-from blobpack.stores.clouds.schemes import OBSTORE_SCHEMES
-from blobpack.stores.http.etag import differ, with_quotes
+from blobpack.stores.http.etag import differ, is_strong, with_quotes
+from blobpack.wording import setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from obstore import GetOptions, ObjectMeta, UpdateVersion
-    from obstore.store import RetryConfig
     from typing_extensions import Buffer
 
 # Parts of an upload that are sent at the same time; memory holds as many.
@@ -39,72 +34,11 @@ ODD_KEY = re.compile(r"(?:\A|/)(?:\.{1,2})?(?:/|\Z)|[\x00-\x1f\x7f\\]")
 STATUS = re.compile(r"status code: (\d{3})")
 CODE = re.compile(r"<Code>([^<]*)</Code>\s*(?:<Message>([^<]*)</Message>)?")
 NOT_FOUND, NOT_SATISFIABLE = 404, 416
-# Faults that may pass are waited for, but not longer than this.
-RETRIES: RetryConfig = {"max_retries": 10, "retry_timeout": timedelta(minutes=1)}
-# the variable of Google's own libraries, and those of the Azure CLI, which obstore does not know
-GCS_EMULATOR = "STORAGE_EMULATOR_HOST"
-AZURE_CONNECTION = "AZURE_STORAGE_CONNECTION_STRING"
-AZURE_CLI = {
-    "AZURE_STORAGE_ACCOUNT": "account_name",
-    "AZURE_STORAGE_KEY": "account_key",
-    "AZURE_STORAGE_SAS_TOKEN": "sas_key",
-}
-# parts of a connection string (Azure Storage, "Configure Azure Storage connection strings")
-CONNECTION_PARTS = {
-    "AccountName": "account_name",
-    "AccountKey": "account_key",
-    "SharedAccessSignature": "sas_key",
-    "BlobEndpoint": "endpoint",
-}
-
-
-def new_store(root: str, *, anonymous: bool) -> Any:
-    """Make obstore's store of a bucket or container; no request is sent.
-
-    Args:
-        root: URL of the bucket or container.
-        anonymous: Send no credentials.
-
-    Raises:
-        StorageError: the configuration is wrong.
-    """
-    of = {"gcs": _gcs_settings, "azure": _azure_settings}[OBSTORE_SCHEMES[root.partition(":")[0]]]
-    settings = of()
-    if anonymous:
-        settings["skip_signature"] = True
-    endpoint = settings.get("endpoint") or os.environ.get("AZURE_STORAGE_ENDPOINT", "")
-    is_plain = endpoint.startswith("http://") or "service_account_key" in settings
-    try:
-        return from_url(
-            root,
-            client_options={"allow_http": True} if is_plain else {},
-            retry_config=RETRIES,
-            **settings,
-        )
-    except (exceptions.BaseError, ValueError) as exc:
-        raise StorageError(f"{root}: {_described(exc)}") from exc
-
-
-def _gcs_settings() -> dict[str, Any]:
-    host = os.environ.get(GCS_EMULATOR, "")
-    if not host:
-        return {}
-    # obstore has no other way to leave out the credentials of writes
-    key = {
-        "gcs_base_url": host if "://" in host else f"http://{host}",
-        "disable_oauth": True,
-        **dict.fromkeys(("client_email", "private_key", "private_key_id"), ""),
-    }
-    return {"service_account_key": json.dumps(key)}
-
-
-def _azure_settings() -> dict[str, Any]:
-    settings = {name: os.environ[env] for env, name in AZURE_CLI.items() if os.environ.get(env)}
-    for part in os.environ.get(AZURE_CONNECTION, "").split(";"):
-        name, _, value = part.partition("=")
-        if name in CONNECTION_PARTS and value:
-            settings[CONNECTION_PARTS[name]] = value
-    return settings
+# The status is then that of the metadata server.
+SIGN_IN_FAILED = "Error performing token request"
+# obstore ends a listing at a key that it does not know
+INVALID = "invalid path"
+WAY_OUT = "; obstore, which sends the requests, lists no prefix with such a key: rename that object, or pack a manifest"
 
 
 class ObstoreClient(Client):
@@ -130,7 +64,7 @@ class ObstoreClient(Client):
         """Read a range of one version; see Client."""
         what = f"read bytes {start} to {end}"
         options: dict[str, Any] = {"range": (start, end)}
-        if version:
+        if is_strong(version):
             options["if_match"] = version
         with self._translated(key, what):
             answer = obstore.get(self._store, key, options=cast("GetOptions", options))
@@ -250,6 +184,11 @@ class ObstoreClient(Client):
             raise self._refused(url, what, exc) from exc
 
     def _refused(self, url: str, what: str, exc: BaseException) -> StorageError:
+        if SIGN_IN_FAILED in str(exc):
+            return StorageError(
+                f"{url}: can't {what}: no credentials were found, neither here nor at the metadata server of the cloud; "
+                f"public objects are read without credentials with {setting('anonymous', True)}"
+            )
         status = STATUS.search(str(exc))
         if status and int(status[1]) == NOT_SATISFIABLE:
             return BlobChangedError(
@@ -258,7 +197,8 @@ class ObstoreClient(Client):
         # of a listing, obstore raises the same error for each status
         if status and int(status[1]) == NOT_FOUND:
             return BlobNotFoundError(f"{url}: no such bucket or key ({_described(exc)})")
-        error = StorageError(f"{url}: can't {what}: {_described(exc)}")
+        way_out = "" if INVALID not in str(exc) else WAY_OUT
+        error = StorageError(f"{url}: can't {what}: {_described(exc)}{way_out}")
         error.status = int(status[1]) if status else 0
         return error
 

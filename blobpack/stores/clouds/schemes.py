@@ -20,7 +20,7 @@ FSSPEC_SCHEMES = frozenset(
     (
         *("memory", "ftp", "sftp", "ssh", "smb", "webdav", "webdavs"),
         *("hdfs", "webhdfs", "dbfs", "oss", "oci", "cos", "tos", "lakefs"),
-        *("box", "dropbox", "gdrive", "github", "gitlab", "jupyter"),
+        *("box", "dropbox", "gdrive", "jupyter"),
     )
 )
 # There is one such file system in a process, and no host or bucket in it.

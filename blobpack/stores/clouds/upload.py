@@ -169,8 +169,9 @@ class CloudUpload(Sink):
         if ready:
             ready()
         self.version = writer.commit()
-        # besides the parts, one request begins the upload, and one ends it
-        self._count(2 + -(-self._pos // self._part_bytes), began)
+        parts = -(-self._pos // self._part_bytes)
+        # of several parts, one request begins the upload, and one ends it
+        self._count(parts + 2 if parts > 1 else 1, began)
 
     def _count(self, requests: int, began: float) -> None:
         """Count the requests of this upload; those that obstore sends again are not known."""
@@ -180,7 +181,7 @@ class CloudUpload(Sink):
             counters.count_call(is_put=True, sent=0, wait_s=0)
 
     def abandon(self) -> None:
-        """Give the object up: it never appears."""
+        """Abandon the object, which then never appears."""
         if self._writer is not None:
             self._writer.abandon()
 

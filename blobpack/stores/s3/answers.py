@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import BlobNotFoundError
+from blobpack.wording import setting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +57,16 @@ def missing_right(operation: str, code: str) -> str:
     # S3 answers so also if there is no such object, and the caller may not list the bucket.
     other = ", or, without s3:ListBucket, the object" if right == "s3:GetObject" else ""
     return f"; the right {right} may be missing{other}"
+
+
+def missing_key(operation: str, code: str) -> str:
+    """Return the end of the error message for a request that may lack the key of its object; "" for other errors."""
+    # S3 answers so to a HEAD without the key, or with another one; the answer has no body that says why.
+    if operation != "head_object" or code != "400":
+        return ""
+    return (
+        f"; an object that is encrypted with a key of your own needs {setting('sse_c_key', 'FILE')}"
+    )
 
 
 def is_web_page(response: Mapping[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from botocore.parsers import ResponseParserError
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.http.etag import with_quotes
 from blobpack.stores.http.response import NO_ID, describe_attempts, says_expired
-from blobpack.stores.s3.answers import is_web_page, missing_right
+from blobpack.stores.s3.answers import is_web_page, missing_key, missing_right
 from blobpack.stores.s3.client import NO_OPTIONS, client_of, renew_client
 from blobpack.stores.stats import Counters
 from blobpack.wording import setting
@@ -262,7 +262,7 @@ def _translated(exc: ClientError, url: str, what: str, operation: str) -> Storag
             f"{url}: can't {what}: the object is no longer the one that was opened {where}"
         )
     described = f"{code}: {message}" if message else code
-    right = missing_right(operation, code)
+    right = missing_right(operation, code) or missing_key(operation, code)
     error = StorageError(f"{url}: can't {what}: {described} {where}{right}")
     error.status = meta.get("HTTPStatusCode", 0)
     return error
