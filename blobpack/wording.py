@@ -50,9 +50,11 @@ def spelled_by(spelling: Callable[[str, object], str]) -> Iterator[None]:
         _spelling = before
 
 
-def remedy(command: str) -> str:
-    """Return what to do about an index that does not fit its blob, which a command makes."""
+def remedy(command: str, format: str = "") -> str:
+    """Return what to do about an index that does not fit its blob, which a command makes, in a format of other programs."""
     again = f"make it again with `blobpack {command}`"
+    if format:
+        again = f"make it again with `blobpack {command} --format {format}`"
     # commands such as merge can't rescan
     rescan = setting("stale", "rescan")
     return f"{again}, or open the blob with {rescan}" if rescan else again

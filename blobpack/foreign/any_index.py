@@ -42,6 +42,7 @@ def opened_index(location: Location, cache: Cache | None) -> Iterator[Index | In
         # The first bytes decide, not the name: an offsets file may have any name.
         file = IndexFile(location, opened)
         if not file.head.startswith(INDEX_MAGIC):
+            # a blob with an index inside was given: the first error says so
             if failed and read_footer(opened) is not None:
                 raise failed
             yield file

@@ -107,6 +107,7 @@ def encode_database(
         database.executescript(schema)
         for table, rows in tables.items():
             columns = len(database.execute(f'SELECT * FROM "{table}"').description)  # noqa: S608 (names of blobpack)
+            # one statement for all rows is parsed once
             database.executemany(
                 f'INSERT INTO "{table}" VALUES ({", ".join("?" * columns)})',  # noqa: S608
                 rows,

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from blobpack._native.packed import take_names
 from blobpack.columns import Columns
 from blobpack.errors import StaleIndexError
-from blobpack.foreign.headers import check_headers
+from blobpack.foreign.headers import check_headers, remedy_for
 from blobpack.index.index import Index
 from blobpack.indexfile.open import read_footer
 from blobpack.tar.header import BLOCK
 from blobpack.tar.scan import scan_store
-from blobpack.wording import counted, remedy
+from blobpack.wording import counted
 
 if TYPE_CHECKING:
     from array import array
@@ -85,14 +85,14 @@ def fit_columns(
     # Without names, the tar is scanned even if it is remote: only its headers have the names.
     if store.fd is None and has_names:
         index = Index._from_columns(columns)
-        return check_headers(store, index, file.url, most=HEADERS_AT_OPEN, command=file.command)
+        return check_headers(store, index, file.url, most=HEADERS_AT_OPEN, format=file.format)
     return Index._from_columns(compared(store, columns, file, has_names=has_names))
 
 
 def misfit(file: IndexFile, store: Store, reason: str) -> StaleIndexError:
     """Make the error for an index that does not fit a tar."""
     return StaleIndexError(
-        f"{file.url} does not fit {store.url} as it is now: {reason}; {remedy(file.command)}"
+        f"{file.url} does not fit {store.url} as it is now: {reason}; {remedy_for(file.format)}"
     )
 
 
@@ -206,7 +206,7 @@ def _check_names(
         StaleIndexError: a name differs.
     """
     names, bounds = take_names(found.names, found.name_bounds, rows.data)
-    # Mostly all names are equal. This comparison makes no string of each name.
+    # Usually all names are equal. This comparison makes no string of each name.
     if bounds == columns.name_bounds and names == columns.packed_names():
         return
     others: dict[int, list[str]] = {}

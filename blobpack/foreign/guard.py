@@ -24,14 +24,14 @@ class HeaderGuard(Store):
         base: The store that is read.
     """
 
-    def __init__(self, base: Store, index: Index, where: str, command: str) -> None:
+    def __init__(self, base: Store, index: Index, where: str, format: str) -> None:
         """Guard a store.
 
         Args:
             base: The store of the blob, which this store closes.
             index: The members; check_bounds has found that none of them overlap.
             where: Path or URL of the index, for messages.
-            command: Command and options that make the index again.
+            format: Format of the index; empty for an offsets file.
         """
         import numpy as np
 
@@ -44,7 +44,8 @@ class HeaderGuard(Store):
         )
         self.is_remote, self.is_compressed = base.is_remote, base.is_compressed
         self.counters, self.cache = base.counters, base.cache
-        self._index, self._where, self._command = index, where, command
+        self._index, self._where, self._format = index, where, format
+        # an index may list members in any order
         order = np.argsort(index.offset_start, kind="stable")
         self._rows = order.tolist()
         self._starts = index.offset_start[order].tolist()
@@ -77,6 +78,7 @@ class HeaderGuard(Store):
             for place in range(first, last)
             if not self._fits[place] and self._ends[place] > start
         ]
+        # their headers come with the range; those of members that begin before it take a read of their own
         inside = [place for place in new if self._starts[place] >= start]
         for place in new[: len(new) - len(inside)]:
             self._check(place, read_before(self.base, self._starts[place]))
@@ -92,7 +94,7 @@ class HeaderGuard(Store):
 
     def _check(self, place: int, before: bytes) -> None:
         member = self._index[self._rows[place]]
-        check_header(self.base, member, before, self._where, self._command)
+        check_header(self.base, member, before, self._where, self._format)
         self._fits[place] = 1
 
     @property

@@ -28,7 +28,7 @@ def check_headers(
     where: str,
     *,
     most: int = HEADERS_CHECKED,
-    command: str = "offsets",
+    format: str = "",
 ) -> Index:
     """Check that some members of an index, the first and the last among them, lie behind their headers.
 
@@ -37,7 +37,7 @@ def check_headers(
         index: The index.
         where: Path or URL of the index, for messages.
         most: How many members are checked at most.
-        command: Command and options that make the index again.
+        format: Format of the index; empty for an offsets file.
 
     Raises:
         StaleIndexError: a member does not, or the header has another name.
@@ -48,11 +48,11 @@ def check_headers(
         start = member.offset_start
         # a member that can't lie in the blob has no header to read
         fits = member.offset_end <= store.size and start >= BLOCK
-        check_header(store, member, read_before(store, start) if fits else b"", where, command)
+        check_header(store, member, read_before(store, start) if fits else b"", where, format)
     return index
 
 
-def check_header(store: Store, member: Member, before: bytes, where: str, command: str) -> None:
+def check_header(store: Store, member: Member, before: bytes, where: str, format: str) -> None:
     """Check that a member lies behind its header.
 
     Args:
@@ -60,7 +60,7 @@ def check_header(store: Store, member: Member, before: bytes, where: str, comman
         member: The member.
         before: The blocks before its payload, as read_before reads them.
         where: Path or URL of the index, for messages.
-        command: Command and options that make the index again.
+        format: Format of the index; empty for an offsets file.
 
     Raises:
         StaleIndexError: it does not, or the header has another name.
@@ -71,13 +71,13 @@ def check_header(store: Store, member: Member, before: bytes, where: str, comman
     if not (begins_tar(header) and any(header) and size_in(header) in (None, member.size)):
         raise StaleIndexError(
             f"{where} does not fit {store.url} as it is now: there is no header before member {member.name!r} at "
-            f"byte {start}; {remedy(command)}"
+            f"byte {start}; {remedy_for(format)}"
         )
     names = names_in(before)
     if names and not is_named(member.name, names) and not is_link(store, member):
         raise StaleIndexError(
             f"{where} does not fit {store.url} as it is now: at byte {start} it has member {member.name!r}, and the "
-            f"header there names {names[-1]!r}; {remedy(command)}"
+            f"header there names {names[-1]!r}; {remedy_for(format)}"
         )
 
 
@@ -131,3 +131,8 @@ def is_link(store: Store, member: Member) -> bool:
         other.offset_start == member.offset_start and is_named(member.name, [other.name])
         for other in scan_store(store)
     )
+
+
+def remedy_for(format: str) -> str:
+    """Return what to do about an index of a foreign format, or an offsets file, that does not fit its blob."""
+    return remedy("index", format) if format else remedy("offsets")

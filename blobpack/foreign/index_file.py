@@ -28,10 +28,10 @@ class IndexFile:
         store: Reads it.
         url: Path or URL of it, for messages.
         head: Its first bytes.
-        command: Command and options that make it again, when its format is known.
+        format: Its format, when it is known; empty for an offsets file.
     """
 
-    command = "index"
+    format = ""
 
     def __init__(self, location: Location, store: Store) -> None:
         """Read the first bytes of an open file or object."""
@@ -100,6 +100,7 @@ class IndexFile:
         Raises:
             FormatError: it is something else.
         """
+        # isinstance would accept True and False, too.
         if type(value) is not int or not 0 <= value < 1 << 63:
             raise self.fault(
                 f"{member!r} has {what} {value!r}, expected a whole number of 0 to 2⁶³ - 1"

@@ -50,7 +50,6 @@ def hash_payloads(store: Store, index: Index | None = None) -> Hashes:
     digests = [""] * len(members)
     # The next member stands at the end of the list, where pop() is cheap.
     waiting = sorted(range(len(members)), key=members.__getitem__, reverse=True)
-    # Several members are open at a time if they share bytes, as hard links do.
     open_rows: dict[int, hashlib._Hash] = {}
     for begin in range(0, size, READ_BYTES):
         body = memoryview(store.read_range(begin, min(begin + READ_BYTES, size)))
@@ -59,6 +58,7 @@ def hash_payloads(store: Store, index: Index | None = None) -> Hashes:
         end = begin + len(body)
         while waiting and members[waiting[-1]][0] < end:
             open_rows[waiting.pop()] = hashlib.sha256()
+        # hard links share bytes, so several rows may be open
         for row in list(open_rows):
             first, last = members[row]
             open_rows[row].update(body[max(0, first - begin) : last - begin])

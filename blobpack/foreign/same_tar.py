@@ -26,6 +26,7 @@ def same_tar(names: Iterable[str], store: Store, file: IndexFile) -> str:
     location = store.location
     is_local = location is not None and location.is_local
     place = os.path.abspath(location.path) if location and is_local else store.url  # noqa: PTH100 (keeps links)
+    # a query is a signature, and no part of the name
     wanted = place.partition("?")[0].split("/")
     shared = {name: _shared_parts(name.partition("?")[0].split("/"), wanted) for name in names}
     most = max(shared.values(), default=0)

@@ -66,6 +66,7 @@ class Format(NamedTuple):
         """The kind of output, which replaces only files of its kind."""
 
         def recognise(store: Store) -> bool:
+            # Every output is a file or an object, so it has a location.
             if store.location is None:
                 return False
             return FORMATS[format_of(IndexFile(store.location, store))] is self
@@ -145,5 +146,5 @@ def read_foreign(file: IndexFile, store: Store) -> Index:
         FormatError: it is damaged, or of no format that blobpack reads; or the blob is damaged.
     """
     format = format_of(file)
-    file.command = "offsets" if format == "supervisely" else f"index --format {format}"
+    file.format = "" if format == "supervisely" else format
     return FORMATS[format].read(file, store)

@@ -130,7 +130,7 @@ def given_index(store: Store, path: str | os.PathLike[str]) -> tuple[Store, Inde
         index = read_foreign(file, store)
     # an index with a report comes from a scan
     if store.fd is None and index.report is None:
-        store = HeaderGuard(store, index, file.url, file.command)
+        store = HeaderGuard(store, index, file.url, file.format)
     return store, index
 
 

@@ -113,6 +113,7 @@ def write_parts(parts: list[BlobPart], target: Location, format: ForeignFormat) 
             )
         )
     content, members = found.encode(blobs)
+    # an index of several blobs has no blob that it could stand beside
     store = parts[0].store if len(parts) == 1 else None
     with (
         unchanged(store, target) if store else nullcontext(),

@@ -56,6 +56,7 @@ def read(file: IndexFile, store: Store) -> Index:
     database = file.found_database
     samples = database.select("samples", *SAMPLES)
     number = _tar_number({each[0] for each in samples}, file, store)
+    # joined here, because a file may lack the indexes that make SQLite's join fast
     stems: dict[object, str] = {}
     offsets = []
     for tar, key, sample, offset, size in samples:
@@ -67,6 +68,7 @@ def read(file: IndexFile, store: Store) -> Index:
             offsets.append((begin, begin + file.checked(key, size, "byte_size")))
     # a database of an older version: its samples are compared with a scan
     if not database.has("sample_parts", *PARTS):
+        # SQLite promises no order of the rows in a table.
         offsets.sort()
         ends = [max((end for _, end in offsets), default=0)]
         return scanned_samples(array("Q", [begin for begin, _ in offsets] + ends), file, store)

@@ -53,5 +53,6 @@ def iter_fields(store: Store, index: Index) -> Iterator[HeaderFields]:
 
 
 def _octal(field: bytes) -> int:
+    # base-256, which GNU tar writes for large numbers, counts as unknown
     digits = field.strip(b" \0")
     return int(digits, 8) if digits.isdigit() and not digits.strip(b"01234567") else 0

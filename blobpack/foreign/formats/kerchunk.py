@@ -46,6 +46,7 @@ def read(file: IndexFile, store: Store) -> Index:
         templates, found = found.get("templates") or {}, found["refs"]
     if not isinstance(templates, dict):
         raise file.fault("its templates are no object")
+    # [URL] alone is a whole file
     ranges = [
         (key, value) for key, value in found.items() if isinstance(value, list) and len(value) == 3
     ]

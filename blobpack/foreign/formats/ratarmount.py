@@ -71,6 +71,7 @@ def read(file: IndexFile, store: Store) -> Index:
     for folder, base, offset, size, mode, link, sparse, depth in rows:
         # The folder of a member at the top is empty.
         name = f"{folder}/{base}".lstrip("/")
+        # 16 bits: the type and the rights
         kind = stat.S_IFMT(file.checked(name, mode, "mode") & 0xFFFF)
         # Folders and links have no payload, and a sparse file has none in one range. Rows with a depth lie in a tar
         # inside the tar.
@@ -165,5 +166,6 @@ def _metadata(store: Store) -> dict[str, str]:
     if store.location is not None and store.location.is_local:
         found = os.stat(store.location.path)  # noqa: PTH116 (a str)
         stats = {"st_size": found.st_size, "st_mtime": found.st_mtime}
+        # ratarmount refuses the index of a tar that has become smaller
         metadata["tarstats"] = json.dumps(stats)
     return metadata

@@ -78,6 +78,7 @@ def encode(blobs: list[SourceBlob]) -> tuple[bytes, int]:
                 }
             )
         rows += len(blob.index)
+    # as widsindex sorts them, by text
     shards.sort(key=lambda shard: str(shard["url"]))
     made = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": shards}
     return json.dumps(made, indent=2).encode(), rows
