@@ -148,7 +148,7 @@ cdef class NameHashes:
         return 0
 
     cdef NameHashes copy(self, open_file):
-        """Return a copy of the spilled hashes, with its own file and room for the rest."""
+        """Return a copy of the hashes, with a file of its own."""
         cdef NameHashes made = NameHashes()
         cdef int error = 0
         made.first = made.count = self.first
