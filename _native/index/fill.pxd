@@ -21,7 +21,7 @@ from index.pages cimport (
 
 # Two names count as equal if both of their hashes are equal. Anybody can make a name
 # with the first hash of another name, because docs/format.md describes this hash. But
-# the second hash has a secret seed. So 1 in 2**64 of such names is taken for the other.
+# the second hash has a secret seed: 1 in 2**64 of such names is taken for the other.
 cdef struct name_hash:
     uint64_t hash
     uint64_t check

@@ -78,7 +78,7 @@ cdef enum:
     PAGE_SLOTS = 504
 
 
-TEMPORARY = "a temporary file for the names of many members"
+cdef str TEMPORARY = "a temporary file for the names of many members"
 
 
 class LookupFullError(Exception):
@@ -325,7 +325,7 @@ cdef inline name_hash hash_twice(
     return hashed
 
 
-def spill_failure(int error):
+cdef object spill_failure(int error):
     reason = strerror(error).decode(errors="replace")
     return StorageError(f"{TEMPORARY} can't be written or read: {reason}")
 
@@ -698,7 +698,7 @@ cdef class IndexBuilder:
             pages = (least + (least * growth + 7) // 8) * SPILL_PARTS
             # Checked before the first page is written, because a stream can't go back.
             if self.spilled_fit(names, pages):
-                return 0, pages, self.spilled_pages(names, pages, repeated)
+                return 0, pages, self._spilled_pages(names, pages, repeated)
         return 0, 0, []
 
     cdef bint spilled_fit(self, NameHashes names, int64_t pages) except -1:
@@ -711,7 +711,7 @@ cdef class IndexBuilder:
                 return False
         return True
 
-    def spilled_pages(self, NameHashes names, int64_t pages, repeated):
+    def _spilled_pages(self, NameHashes names, int64_t pages, repeated):
         """Yield the pages of each part."""
         cdef PartHashes part
         cdef int number

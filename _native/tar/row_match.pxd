@@ -2,8 +2,8 @@
 
 Each thread takes a run of rows that lie together. It walks the headers from the end of
 the row before, and must arrive exactly at these rows and at their end. So all runs
-together are one chain of headers, as a scan from the first byte follows. While the
-bytes of a run are still in the processor's cache, its payloads are compared with their
+together are one chain of headers, as a scan from the first byte follows. While bytes
+of a run are still in the processor's cache, its payloads are compared with their
 checksums, or the run is copied into another file.
 
 If anything differs from the index, the pass ends. The caller then finds the reason.
@@ -77,7 +77,7 @@ cdef inline int64_t start_of(const matching* m, int64_t row) noexcept nogil:
 
 
 cdef inline int64_t take_run(matching* m, int64_t* last) noexcept nogil:
-    """Claim the next rows that fit the window, at least one; return the first or -1."""
+    """Claim the next rows that fit the window, at least one; -1: none is left."""
     cdef int64_t first, row, start
     pthread_mutex_lock(&m.team.lock)
     first = row = m.next_row
