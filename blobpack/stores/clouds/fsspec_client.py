@@ -194,7 +194,9 @@ class FsspecWriter(Writer):
         self._key = key
         self._path = client._path(key)
         folder, _, name = self._path.rpartition("/")
-        self._hidden = f"{folder}/.{name[:200]}.{os.urandom(6).hex()}.tmp"
+        # file systems count bytes: 255 at most
+        begin = name.encode("utf-8", "surrogateescape")[:200].decode(errors="ignore")
+        self._hidden = f"{folder}/.{begin}.{os.urandom(6).hex()}.tmp"
         with client._translated(key, "write"):
             client.fs.makedirs(folder or "/", exist_ok=True)
             self._file: Any = client.fs.open(self._hidden, "wb")
