@@ -181,7 +181,7 @@ class Bounds(asyncio.Protocol):
         self._look = loop.call_later(LOOK_EVERY_S, self._look_at_client)
 
     def _awaited_head(self) -> object:
-        """Return behind which request a head is awaited; None if one is being answered, or the connection is idle."""
+        """Return the request after which a head is awaited; None if a request is being answered, or none is awaited."""
         is_answered = self.cycle is None or self.cycle.response_complete
         # uvicorn sets this timer behind an answer, and unsets it at the next byte
         is_idle = self.timeout_keep_alive_task is not None

@@ -1,8 +1,9 @@
 """Cut a source into parts that each fit into one blob.
 
 Strategy: members that are one sample, such as `1.jpg` and `1.json`, stay together if they follow each other, because
-WebDataset makes samples of one blob only. Names such as `frame.0001.png` and `frame.0002.png` have one stem, too, as many of
-them as a film has. So a sample of more than SAMPLE_BYTES_MAX, or of more than a blob, is cut between any two members.
+WebDataset does not join members of two blobs. But names such as `frame.0001.png` and `frame.0002.png` have one stem, too,
+and a film has many of them. So a sample is divided between any two members if it is larger than SAMPLE_BYTES_MAX or than a
+blob.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def discarded_on_error(written: Discardable) -> Iterator[None]:
 
 
 class Discardable(Protocol):
-    """What can be removed as a whole."""
+    """A set of files that can be removed as a whole."""
 
     def discard(self) -> None:
         """Remove it.
@@ -215,7 +215,7 @@ class ObjectPrefix(ShardFolder):
     def sweep(self, mark: str, keep: Collection[str] = ()) -> None:
         """Delete objects, and abort the uploads of such objects; see ShardFolder."""
         prefix = self._location.key
-        # uploads first: one that ends meanwhile is an object when the objects are listed
+        # Uploads are aborted first. If one of them ends meanwhile, its object is in the listing of objects that follows.
         if self._location.is_s3:
             self._abort_uploads(mark)
         names = [found.key.removeprefix(prefix) for found in list_objects(self._location)]
@@ -232,7 +232,7 @@ class ObjectPrefix(ShardFolder):
                 if mark in upload.key.removeprefix(prefix):
                     abort_upload(ObjectKey(bucket, upload.key), upload.id)
         except StorageError as exc:
-            # a server that can't list uploads, or no right to list them: S3 may keep parts of them
+            # The server can't list uploads, or the right to list them is missing. S3 may then keep their parts.
             if not is_unlisted(exc):
                 raise
 

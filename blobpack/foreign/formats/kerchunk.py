@@ -1,7 +1,8 @@
 """References of kerchunk, as fsspec's ReferenceFileSystem reads them: key → [URL, offset, size].
 
 Version 0 is that object; version 1 has it as "refs", and "templates" for parts of URLs. Values of other shapes are data in the
-file itself, or whole files, and no members; blobpack writes empty payloads so. Nothing is recorded about the tars.
+file itself, or whole files, and are no members. blobpack writes an empty payload as such data. Nothing is recorded about the
+tars.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def matches(file: IndexFile) -> bool:
         return False
     if isinstance(found.get("refs"), dict) and "version" in found:
         return True
+    # Version 0 has nothing that names the format, so the shape of all values decides.
     return all(isinstance(value, list | str) for value in found.values())
 
 
@@ -55,7 +57,7 @@ def read(file: IndexFile, store: Store) -> Index:
     for key, (url, _, _) in ranges:
         if not isinstance(url, str):
             raise file.fault(f"{key!r} has the URL {url!r}, expected text")
-        # a million references have few URLs
+        # Each URL is filled in once, because a tar may have millions of references.
         if url not in urls:
             urls[url] = _filled(url, templates, file, left)
             left -= max(0, len(urls[url]) - len(url))
