@@ -105,8 +105,11 @@ class ShardFolder(ABC):
         """Return the location of a file with that name."""
 
     @abstractmethod
-    def open(self) -> None:
+    def open(self, besides: str = "") -> None:
         """Make the folder if it does not exist, and check that it is empty.
+
+        Args:
+            besides: A part of the names of files that may be there; empty: none may.
 
         Raises:
             StorageError: the folder is not empty, or can't be made.
@@ -146,12 +149,12 @@ class LocalFolder(ShardFolder):
         """Return the path of a file in the folder."""
         return Location(os.fspath(self._path / name), "local", self._access)
 
-    def open(self) -> None:
+    def open(self, besides: str = "") -> None:
         """Make the folder, or check that it is empty; see ShardFolder."""
         with translate_write_errors(self._path):
             self._path.mkdir(parents=True, exist_ok=True)
             # shards of an earlier pack would be read as part of this set by a glob over the folder
-            if any(self._path.iterdir()):
+            if any(not besides or besides not in path.name for path in self._path.iterdir()):
                 raise StorageError(
                     f"{self._path}: is not empty: shards are packed to a folder of their own"
                 )
@@ -190,11 +193,15 @@ class ObjectPrefix(ShardFolder):
         """Return the location of an object below the prefix."""
         return self._location.below(name)
 
-    def open(self) -> None:
+    def open(self, besides: str = "") -> None:
         """Check that there is no object below the prefix; see ShardFolder."""
         # Another pack may begin after this check. Then the conditional writes of the shards decide
         # which pack succeeds.
         found = first_below(self._location)
+        if found is not None and besides:
+            place = len(self._location.key)
+            keys = (each.key for each in list_objects(self._location))
+            found = next((key for key in keys if besides not in key[place:]), None)
         if found is not None:
             raise StorageError(
                 f"{self._location}: is not empty, there is {found}: shards are packed to a "

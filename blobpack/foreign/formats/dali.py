@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
 
 FIRST_LINE = re.compile(rb"v1\.([0-2]) (\d{1,18})\r?\n")
-# extension, offset, size and name; the name ends before the next extension, or at the end of the line
-NAMED_FILE = re.compile(r"(\S+) (\d+) (\d+) (.+?)(?= \S+ \d+ \d+ |$)")
+# extension, offset, size and name; the name ends before the next extension, or at the end of the line. An extension begins
+# a word: a search from each letter of a long word would take time that grows with the square of its length.
+NAMED_FILE = re.compile(r"(?<!\S)(\S+) (\d+) (\d+) (.+?)(?= \S+ \d+ \d+ |$)")
 # GNU tar writes bytes that it does not print in this form. blobpack writes a blank so, too, because it would end the name.
 SPELLED = re.compile(rb"\\([0-7]{3}|[abfnrtv\\])")
 UNSPELLED = dict(zip(b"abfnrtv\\", b"\a\b\f\n\r\t\v\\", strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Never
 
@@ -125,8 +126,10 @@ class BlobFileSystem(ListedBlob):
         """Read parts of files as one batch. Ranges that lie near each other are fetched by one request, whatever max_gap is."""
         check_choice("on_error", on_error, OnError)
         check_several("paths", paths, "paths")
-        firsts = starts if isinstance(starts, list) else [starts] * len(paths)
-        lasts = ends if isinstance(ends, list) else [ends] * len(paths)
+        firsts, lasts = (
+            list(given) if isinstance(given, Iterable) else [given] * len(paths)
+            for given in (starts, ends)
+        )
         if not len(paths) == len(firsts) == len(lasts):
             raise ValueError(
                 f"paths, starts and ends must be of one length, not {len(paths)}, {len(firsts)} and {len(lasts)}"

@@ -70,6 +70,10 @@ class BlobSet:
         else:
             with writing(claim, new=True) as upload:
                 upload.write(new.write.encode())
+        place.begin(CLAIM_NAME)
+        with discarded_on_error(place):
+            # another write may have begun and ended between the first check and the claim
+            place.open(besides=CLAIM_NAME)
         return new
 
     def write_blobs(self, task: int, payloads: Iterable[Payload]) -> list[str]:

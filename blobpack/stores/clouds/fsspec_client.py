@@ -198,7 +198,8 @@ class FsspecWriter(Writer):
         self._path = client._path(key)
         folder, _, name = self._path.rpartition("/")
         # The name is cut, because most servers limit a name to 255 bytes.
-        self._hidden = f"{folder}/.{name[:200]}.{os.urandom(6).hex()}.tmp"
+        begin = name.encode("utf-8", "surrogateescape")[:200].decode(errors="ignore")
+        self._hidden = f"{folder}/.{begin}.{os.urandom(6).hex()}.tmp"
         with client._translated(key, "write"):
             client.fs.makedirs(folder or "/", exist_ok=True)
             self._file: Any = client.fs.open(self._hidden, "wb")
