@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import cloudservers
 import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from lifecycle import MIB
 from obstore.store import LocalStore as ObstoreFolder, MemoryStore as ObstoreMemory
 from test_stores import DATA, FORKS, StoreContract, in_fork
@@ -20,6 +21,7 @@ from blobpack.stores.access.objects import list_objects
 from blobpack.stores.access.remote import Access
 from blobpack.stores.clouds import client as clients
 from blobpack.stores.clouds.client import Wanted, client_of, forget_clients
+from blobpack.stores.clouds.fsspec_client import FsspecClient
 from blobpack.stores.clouds.obstore_client import ObstoreClient
 from blobpack.stores.clouds.obstore_settings import _azure_settings
 from blobpack.stores.clouds.store import CloudStore
@@ -360,6 +362,15 @@ def test_a_file_system_without_a_rename_is_read_only(monkeypatch: pytest.MonkeyP
     with pytest.raises(StorageError, match="Plain of fsspec has no rename"):
         blobpack.pack({"a.jpg": b"a"}, "plain://host/b.tar", all_files=True)
     assert client_of(Location.parse("plain://host/b.tar")).list("") != []
+
+
+def test_a_name_of_many_bytes_is_written(tmp_path: Path) -> None:
+    """The hidden file beside it has a longer name, and file systems allow 255 bytes."""
+    client = FsspecClient("file:///", LocalFileSystem())
+    path = tmp_path / ("日" * 83 + ".tar")
+    client.put(str(path).lstrip("/"), DATA, Wanted(), {})
+    assert path.read_bytes() == DATA
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_connection_strings_name_account_and_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:

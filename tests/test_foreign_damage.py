@@ -105,6 +105,22 @@ def test_a_number_that_is_none_or_too_large(format, wrong, tmp_path):
     assert "cats/0001.jpg" in str(error) or "line 3" in str(error)
 
 
+def test_a_line_of_dali_that_is_one_long_word(tmp_path):
+    """Its length was squared: a line of a megabyte took an hour and more."""
+    error = refusal(b"v1.2 1\n" + b"a" * 1_000_000 + b"\n", tmp_path)
+    assert "line 2 is not extension, offset, size and name" in str(error)
+
+
+def test_templates_of_kerchunk_that_would_fill_memory(tmp_path):
+    text = {
+        "version": 1,
+        "templates": {"u": "x" * 300_000},
+        "refs": {"a": ["{{u}}" * 300_000, 512, 5]},
+    }
+    error = refusal(json.dumps(text).encode(), tmp_path)
+    assert "its templates fill URLs of more than 268,435,456 characters" in str(error)
+
+
 @pytest.mark.parametrize("format", SAMPLES)
 def test_a_tar_that_was_written_again(format, tmp_path):
     """Members were added, removed or exchanged; sizes may be the same."""

@@ -167,6 +167,9 @@ def test_bytes_are_those_that_were_packed(fs: Any) -> None:
         ranges = fs.cat_ranges(names, start, end)
         assert ranges == [PAYLOADS[name][start:end] for name in names]
         assert fs.cat_file(names[50], start, end) == PAYLOADS[names[50]][start:end]
+    # fsspec itself accepts any iterable
+    asked = ("cats/0042.txt", "empty")
+    assert fs.cat_ranges(asked, (1, 0), iter((3, None))) == [PAYLOADS["cats/0042.txt"][1:3], b""]
     with fs.open("dogs-and-cats.csv", "r", encoding="ascii") as lines:
         assert next(lines) == "name,count\n"
 

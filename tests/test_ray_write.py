@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 import blobpack
 from blobpack.errors import BlobpackError, DuplicateNameError, SourceError, StorageError
 from blobpack.integrations.ray.blob_set import CLAIM_NAME, BlobSet
-from blobpack.packing.shard_folder import discarded_on_error
+from blobpack.packing.shard_folder import ShardFolder, discarded_on_error, folder_at
 from blobpack.stores.location import Location
 
 if TYPE_CHECKING:
@@ -168,6 +168,31 @@ def test_a_folder_is_claimed_by_one_write(target: Any, payloads: dict[str, bytes
     with pytest.raises(StorageError, match="not empty"):
         BlobSet.begin(folder, SHARD_BYTES)
     assert listed() == before
+
+
+def test_a_write_that_ends_before_another_one_claims_the_folder_stays(
+    target: Any, payloads: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both find the folder empty. The later one must neither write there nor remove the collection of the first one."""
+    folder, listed = target
+    kind = type(folder_at(folder))
+    plain_open = kind.open
+
+    def open_late(place: ShardFolder) -> None:
+        plain_open(place)
+        monkeypatch.undo()
+        blobs = BlobSet.begin(folder, SHARD_BYTES)
+        blobs.commit(blobs.write_blobs(0, part(payloads, 0)))
+
+    monkeypatch.setattr(kind, "open", open_late)
+    with pytest.raises(StorageError, match="not empty"):
+        BlobSet.begin(folder, SHARD_BYTES)
+    assert "collection.idx" in listed()
+    assert CLAIM_NAME not in listed()
+    with blobpack.open_collection(folder.as_folder.below("collection.idx")) as collection:
+        assert dict(
+            zip(collection.index.names, collection.read_many(collection.index.names), strict=True)
+        ) == dict(part(payloads, 0))
 
 
 def test_names_ascend_with_the_tasks(payloads: dict[str, bytes], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,8 @@ from blobpack.tar import damage_scan
 from blobpack.tar.check import Failure
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from s3server import S3Server
 
 COMMAND = Path(sys.executable).with_name("blobpack")
@@ -345,6 +348,46 @@ def test_random_damage_is_found_wherever_it_matters(packed: tuple[bytes, Index],
             assert member.name not in failed
         start = end
     assert report.ok or damaged[: index._last_end] != whole[: index._last_end]
+
+
+def damaged_lookups(content: bytes, index: Index) -> Iterator[tuple[str, bytes]]:
+    """Damage the last page of the lookup of an index at the end of a blob or file; or its guide."""
+    footer = index._stored.footer
+    begin = len(content) - footer.region_bytes
+    places = {"a page of its lookup": footer.lookup + 4096 * footer.lookup_pages - 2000}
+    if footer.guide_bytes:
+        places["its guide"] = footer.guide + 10
+    for what, place in places.items():
+        damaged = bytearray(content)
+        damaged[begin + place] ^= 1
+        yield what, bytes(damaged)
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_damage_to_the_lookup_of_an_index(blob: Path, s3_env: S3Server, full: bool) -> None:
+    """Members are read by their rows, and reads by name fail."""
+    with blobpack.open_blob(blob) as opened:
+        cases = list(damaged_lookups(blob.read_bytes(), opened.index))
+    bucket = s3_env.new_bucket()
+    for number, (what, damaged) in enumerate(cases):
+        blob.write_bytes(damaged)
+        for url in (blob, s3_env.put(bucket, f"{number}.tar", damaged)):
+            (failure,) = verify(url, full=full).failures
+            assert failure.kind == "archive"
+            assert re.search(
+                f"the index is damaged: {what} at byte {failure.offset_start} does not",
+                failure.reason,
+            )
+
+
+def test_damage_to_the_lookup_of_a_collection(blob: Path) -> None:
+    target = blob.with_name("all.idx")
+    blobpack.collect([blob], target)
+    with blobpack.open_collection(target) as opened:
+        (_, damaged), *_ = damaged_lookups(target.read_bytes(), opened.index)
+    target.write_bytes(damaged)
+    with pytest.raises(blobpack.FormatError, match="a page of its lookup"):
+        verify(target)
 
 
 def test_over_s3(blob: Path, index: Index, s3_env: S3Server) -> None:

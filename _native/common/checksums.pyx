@@ -12,7 +12,7 @@ from common.crc32c cimport (
 from common.crc32c_wide cimport has_wide_crc32c, wide_crc32c
 
 cdef enum:
-    LONG_BYTES = 65536             # take longer than to let go of the GIL
+    LONG_BYTES = 65536             # their checksum takes longer than releasing the GIL
 
 
 def crc32c(const unsigned char[::1] payload not None, uint32_t crc=0):
@@ -26,7 +26,7 @@ def crc32c(const unsigned char[::1] payload not None, uint32_t crc=0):
 
 
 def crc32c_by(str way not None, const unsigned char[::1] payload not None):
-    """Return the CRC-32C of bytes, computed in one of the ways that there are.
+    """Return the CRC-32C of bytes, computed in the way that is named.
 
     Args:
         way: "wide", "library" or "table".

@@ -1,6 +1,7 @@
-"""Putting more names into pages of a lookup that is there.
+"""Put more names into the pages of an existing lookup.
 
-The pages hold rows, and the hashes of the names in these rows are not known.
+The pages hold rows, but not the names in these rows. So if a slot may belong to a name,
+the caller is asked to compare the two names.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -26,7 +27,7 @@ from index.pages cimport (
 cdef enum extend_status:
     EXTEND_DONE
     EXTEND_ASK                     # the row *other* may have the name at *place*
-    EXTEND_SAME                    # the new row *other* has it
+    EXTEND_SAME                    # the new row *other* has the name at *place*
     EXTEND_OVERFLOW                # a page has no free slot
     EXTEND_DAMAGED                 # a page does not match its checksum
 
@@ -41,7 +42,7 @@ cdef struct extension:
 
 
 cdef inline int64_t place_of(const hash_run* run, uint32_t row) noexcept nogil:
-    """Find a new row by halves: rows ascend."""
+    """Find a new row by a binary search, because rows ascend."""
     cdef int64_t low = 0, high = run.count, middle
     while low < high:
         middle = (low + high) // 2
@@ -58,7 +59,7 @@ cdef inline unsigned char* changed_page(
     """Return the page of a name; NULL when it is damaged."""
     cdef int64_t number = page_of(hashed, run.pages) - run.first_page
     cdef unsigned char* page = e.pages + number * PAGE_BYTES
-    # a page that changes gets a new checksum, which would hide damage
+    # A page that changes gets a new checksum. So damage must be found before.
     if not e.changed[number]:
         if not page_is_whole(page, <uint32_t> (run.first_page + number), crc32c):
             return NULL

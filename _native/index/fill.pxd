@@ -1,4 +1,4 @@
-"""Filling pages of the lookup with the hashes of names."""
+"""Fill pages of the lookup with the hashes of names."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -19,9 +19,9 @@ from index.pages cimport (
     slot_at,
 )
 
-# Two names are the same one if both of their hashes are equal. Anybody can make a name
-# that has the first hash of another name: docs/format.md describes this hash. The
-# second hash has a secret seed. So 1 in 2**64 of them would be taken for another name.
+# Two names count as equal if both of their hashes are equal. Anybody can make a name
+# with the first hash of another name, because docs/format.md describes this hash. But
+# the second hash has a secret seed: 1 in 2**64 of such names is taken for the other.
 cdef struct name_hash:
     uint64_t hash
     uint64_t check

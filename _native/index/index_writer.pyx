@@ -20,7 +20,7 @@ from index.blocks cimport (
     put_block,
 )
 from common.crc32c cimport crc32c_function, find_crc32c
-from common.hash cimport hash_name
+from common.hash cimport mixed
 from index.extend cimport (
     EXTEND_ASK,
     EXTEND_DAMAGED,
@@ -78,7 +78,7 @@ cdef enum:
     PAGE_SLOTS = 504
 
 
-TEMPORARY = "a temporary file for the names of many members"
+cdef str TEMPORARY = "a temporary file for the names of many members"
 
 
 class LookupFullError(Exception):
@@ -148,7 +148,7 @@ cdef class NameHashes:
         return 0
 
     cdef NameHashes copy(self, open_file):
-        """Return hashes of their own, in a file of their own."""
+        """Return a copy of the hashes, with a file of its own."""
         cdef NameHashes made = NameHashes()
         cdef int error = 0
         made.first = made.count = self.first
@@ -302,13 +302,30 @@ cdef class PartHashes:
 cdef inline name_hash hash_twice(
     const char* name, int64_t length, uint64_t secret
 ) noexcept nogil:
+    """Return the hashes of a name for the seeds 0 and `secret`; see hash_name.
+
+    Each step of a hash waits for the step before. So both are computed at one time.
+    """
+    cdef uint64_t begun = <uint64_t> length * <uint64_t> 0x9E3779B97F4A7C15
     cdef name_hash hashed
-    hashed.hash = hash_name(name, length, 0)
-    hashed.check = hash_name(name, length, secret)
+    cdef uint64_t word
+    hashed.hash = begun
+    hashed.check = begun ^ secret
+    while length >= 8:
+        memcpy(&word, name, 8)
+        hashed.hash = mixed(hashed.hash ^ word)
+        hashed.check = mixed(hashed.check ^ word)
+        name += 8
+        length -= 8
+    word = 0
+    if length:
+        memcpy(&word, name, length)
+    hashed.hash = mixed(hashed.hash ^ word)
+    hashed.check = mixed(hashed.check ^ word)
     return hashed
 
 
-def spill_failure(int error):
+cdef object spill_failure(int error):
     reason = strerror(error).decode(errors="replace")
     return StorageError(f"{TEMPORARY} can't be written or read: {reason}")
 
@@ -444,9 +461,9 @@ cdef class IndexBuilder:
         return b"".join(encoded)
 
     cdef int spill_if_many(self) except -1:
-        """Write hashes to a file when they are many.
+        """Write the hashes to a file if there are many of them.
 
-        Those of the last part stay in memory, as their normal forms may be noted.
+        Hashes of the last part stay in memory, because their normal forms may follow.
         """
         if self.open_file is None or (
             not self.names.is_spilled and self.names.count < self.in_memory
@@ -677,11 +694,11 @@ cdef class IndexBuilder:
         cdef int growth
         names.spill_recent(self.open_file)
         for growth in range(GROWTHS):
-            # by an eighth: a page that overflows by chance needs no more room
+            # An eighth more pages are enough if a page overflows by chance.
             pages = (least + (least * growth + 7) // 8) * SPILL_PARTS
-            # before the first page is written: a sink that is a stream can't go back
+            # Checked before the first page is written, because a stream can't go back.
             if self.spilled_fit(names, pages):
-                return 0, pages, self.spilled_pages(names, pages, repeated)
+                return 0, pages, self._spilled_pages(names, pages, repeated)
         return 0, 0, []
 
     cdef bint spilled_fit(self, NameHashes names, int64_t pages) except -1:
@@ -694,7 +711,7 @@ cdef class IndexBuilder:
                 return False
         return True
 
-    def spilled_pages(self, NameHashes names, int64_t pages, repeated):
+    def _spilled_pages(self, NameHashes names, int64_t pages, repeated):
         """Yield the pages of each part."""
         cdef PartHashes part
         cdef int number

@@ -1,4 +1,4 @@
-"""Hashes of names in a file, with their rows, so that their number needs no memory.
+"""Hashes of names in a file, with their rows, so that more names take no more memory.
 
 Strategy: a hash belongs to one of 256 parts, by its first 8 bits under the seed 0.
 These bits also choose the page of the lookup, so each part fills pages of its own, and

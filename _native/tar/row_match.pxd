@@ -1,12 +1,12 @@
 """Compare a local blob with its index in one pass, by several threads.
 
 Each thread takes a run of rows that lie together. It walks the headers from the end of
-the row before, and must arrive at these very rows, at their end. So all runs together
-are one chain of headers, as a scan from the first byte would follow it. While the bytes
+the row before, and must arrive exactly at these rows and at their end. So all runs
+together are one chain of headers, as a scan from the first byte follows. While bytes
 of a run are still in the processor's cache, its payloads are compared with their
 checksums, or the run is copied into another file.
 
-Whatever is not as the index says ends the pass: this code does not explain it.
+If anything differs from the index, the pass ends. The caller then finds the reason.
 """
 
 from libc.errno cimport EINTR, errno
@@ -77,7 +77,7 @@ cdef inline int64_t start_of(const matching* m, int64_t row) noexcept nogil:
 
 
 cdef inline int64_t take_run(matching* m, int64_t* last) noexcept nogil:
-    """Claim the next rows that fit the window, one at least: the first; -1: none."""
+    """Claim the next rows that fit the window, at least one; -1: none is left."""
     cdef int64_t first, row, start
     pthread_mutex_lock(&m.team.lock)
     first = row = m.next_row

@@ -8,6 +8,12 @@ from typing_extensions import Buffer
 class LookupFullError(Exception): ...
 
 @final
+class NameHashes: ...
+
+@final
+class PartHashes: ...
+
+@final
 class IndexBuilder:
     def __new__(
         cls,

@@ -1,4 +1,4 @@
-"""What the options for accounts and servers on a command line say."""
+"""Read the options for accounts and servers from a command line."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import click
 from blobpack.stores.access.remote import NO_ACCESS, Access
 from blobpack.stores.access.s3_options import S3Options
 
-# the longest first: "sse" stands in others
+# The longest come first, because "sse" is a part of other names.
 NAMES = sorted(
     ("headers", "bearer_token", *(each.name for each in fields(S3Options))), key=len, reverse=True
 )
 
 
-# the options for sources that are reached otherwise than the target
+# options for sources that have another account or server than the target
 SOURCE = "source_"
 SOURCE_NAMES = tuple(
     f"{SOURCE}{name}"
@@ -27,7 +27,7 @@ SOURCE_NAMES = tuple(
 
 
 def source_access_in(params: dict[str, Any]) -> Access:
-    """Return what the options of a command line say about the sources: the account of the target, unless one is given.
+    """Return how a command reaches its sources: by the options for sources, or as the target if none of them is given.
 
     Raises:
         click.UsageError: two options contradict each other, or a value is wrong.
@@ -35,13 +35,14 @@ def source_access_in(params: dict[str, Any]) -> Access:
     given = {name: params[name] for name in SOURCE_NAMES if params.get(name)}
     if not given:
         return access_in(params)
+    # Headers and tokens have no --source- option: they are sent to http(s):// servers, which only sources can have.
     web = {name: params[name] for name in ("headers", "bearer_token") if params.get(name)}
     own = {name.removeprefix(SOURCE): value for name, value in given.items()}
     return access_in(web | own, prefix="--source-")
 
 
 def access_in(params: dict[str, Any], *, prefix: str = "--") -> Access:
-    """Return what the options of a command line say about accounts and servers.
+    """Return the account and server that the options of a command line name.
 
     Args:
         params: The options by their names in S3Options.
@@ -67,6 +68,7 @@ def access_in(params: dict[str, Any], *, prefix: str = "--") -> Access:
             },
         )
     except ValueError as exc:
+        # The message names fields of S3Options. The user knows them as options.
         options = re.sub(
             "|".join(NAMES), lambda found: f"{prefix}{found[0].replace('_', '-')}", str(exc)
         )

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class _WriterOptions(TypedDict):
-    """What is said of each blob; see collect."""
+    """Options that hold for all blobs; see collect."""
 
     duplicates: Duplicates
     scan: bool
@@ -163,6 +163,7 @@ def _add(
         held_collection(location, location) as check_held,
         opened_collection(location, location) as (before, store),
     ):
+        # The names are relative to the folder, so they also fit in a collection that was moved.
         known = {shard.name for shard in before.shards}
         new = [blob for blob in blobs if name_from(location.folder, blob) not in known]
         writer = make_writer(new, before)

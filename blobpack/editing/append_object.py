@@ -1,4 +1,4 @@
-"""Append members to a blob in S3 or in another cloud, which is replaced by a new object.
+"""Append members to a blob in S3 or in another cloud: a new object replaces the old one.
 
 Strategy: S3 itself copies the old members into a multipart upload; for other clouds they are read and sent again. The new members and the index are uploaded behind
 them, and the object appears whole, with the properties of the old one. It replaces only the version that was opened.
@@ -52,7 +52,7 @@ def append_to_object(
         new_bytes = expected_bytes(found)
         found = new.check_names(found, before.index, before.lookup, location)
         index, blob_bytes = before.index, store.size
-        # the order matters: NothingAdded first aborts the upload, so nothing is left there, and is suppressed after that
+        # The order matters: NothingAdded first aborts the upload, so that no part is left, and is then suppressed.
         # the index file of the old object goes just before the new object appears, which it would not fit
         ready = partial(forget_beside, location) if before.place == "sidecar" else None
         with (

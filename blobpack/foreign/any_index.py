@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened_index(location: Location, cache: Cache | None) -> Iterator[Index | IndexFile]:
-    """Open an index of blobpack, or any other file for a block.
+    """Open a file that was given as an index, for a block: as an Index if blobpack made it, or as an IndexFile.
 
     Raises:
         BlobNotFoundError: there is no such file.
@@ -53,9 +53,9 @@ def opened_index(location: Location, cache: Cache | None) -> Iterator[Index | In
 
 
 def is_energons(path: Location) -> bool:
-    """Return whether a file is Megatron-Energon's index of a blob, which has the name of blobpack's own.
+    """Return whether a file that has the name of blobpack's own index is Megatron-Energon's index.
 
-    It has no names, so opening a blob by it takes a scan, as opening one without an index does.
+    Energon's index has no names of members, so its blob is scanned, as if there were no index.
     """
     with open_store(path) as file:
         return energon.matches(IndexFile(path, file))

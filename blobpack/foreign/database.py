@@ -1,7 +1,7 @@
-"""SQLite files of other programs, read without running anything that is stored in them, and new ones as bytes.
+"""Read SQLite files of other programs, without running SQL that is stored in them, and make new ones.
 
-Strategy: a view, a virtual table or a generated column can hold SQL that runs when it is read, for as long as its author
-likes. So only plain columns of plain tables are read. The sqlite3 of the standard library does the rest.
+Strategy: a view, a virtual table or a generated column can hold SQL that runs when it is read, and that may never end. So
+only plain columns of plain tables are read. The sqlite3 of the standard library does the rest.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from blobpack.foreign.index_file import IndexFile
 
-# where a database says that it is in WAL mode, in which it can't be read from memory: 2 for WAL, 1 for not
-# (sqlite.org/fileformat.html, 1.3)
+# These two bytes of a database are 2 in WAL mode, and else 1 (sqlite.org/fileformat.html, 1.3). SQLite can't read a database
+# in WAL mode from memory.
 WAL_PLACE, NOT_WAL = slice(18, 20), b"\1\1"
 
 
@@ -42,7 +42,7 @@ class Database:
             ).fetchall()
             self.names = {str(name) for name, _ in found}
             plain = [name for name, sql in found if str(sql).upper().startswith("CREATE TABLE")]
-            # its rows: number, name, type, notnull, default, key, hidden; hidden is 0 for a column that is not computed
+            # A row has number, name, type, notnull, default, key and hidden. hidden is 0 if the column is not computed.
             self.tables = {
                 name: {
                     row[1]
@@ -76,7 +76,7 @@ class Database:
         file = self._file
         try:
             if file.location.is_local:
-                # immutable: no locks, no journal, and so no file is made beside it
+                # immutable: SQLite takes no lock and keeps no journal, so it makes no file beside this one.
                 place = f"file:{quote(file.location.path)}?mode=ro&immutable=1"
                 database = sqlite3.connect(place, uri=True)
             else:

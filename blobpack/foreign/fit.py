@@ -1,9 +1,9 @@
 """Check that the rows of a foreign index fit a tar.
 
-Strategy: no row is believed. A scan of a local tar takes less time than reading most foreign indexes, so all rows are
-compared with it. A remote tar is not scanned: the numbers are compared with each other and with the size of the tar, the
-headers of the first and the last member are read at once, and the other headers together with their payloads; see
-guard.py.
+Strategy: every row is checked. A scan of a local tar takes less time than reading most foreign indexes, so all rows are
+compared with a scan. A remote tar is not scanned. Its offsets are compared with each other and with the size of the tar.
+The headers of the first and the last member are read when the tar is opened, and all other headers together with their
+payloads; see guard.py.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ def fit_columns(
         FormatError: the tar is damaged.
     """
     check_bounds(store, columns, file)
+    # Without names, the tar is scanned even if it is remote: only its headers have the names.
     if store.fd is None and has_names:
         index = Index._from_columns(columns)
         return check_headers(store, index, file.url, most=HEADERS_AT_OPEN, format=file.format)
@@ -96,7 +97,7 @@ def misfit(file: IndexFile, store: Store, reason: str) -> StaleIndexError:
 
 
 def check_tar_bytes(store: Store, tar_bytes: int, file: IndexFile) -> None:
-    """Compare the size of a tar with the recorded one; an index that was put behind the tar since then is no change.
+    """Compare the size of a tar with the recorded size. An index that blobpack has embedded since then is not counted.
 
     Raises:
         StaleIndexError: the sizes differ.
@@ -116,7 +117,7 @@ def check_bounds(store: Store, columns: Columns, file: IndexFile) -> None:
     Members that have the same bytes are fine: hard links have those of another member.
 
     Raises:
-        StaleIndexError: a member does not lie so.
+        StaleIndexError: a member lies elsewhere, or overlaps another one.
     """
     import numpy as np
 
@@ -131,9 +132,10 @@ def check_bounds(store: Store, columns: Columns, file: IndexFile) -> None:
                 f"it has member {columns.name_at(row)!r} at bytes {start[row]} to {end[row]}, {reason}",
             )
 
+    # The header of a payload lies before it, so no payload begins in the first block.
     refuse_first((start < BLOCK) | (end < start), "where no member can be")
     refuse_first(end > store.size, f"and the tar has {store.size} bytes")
-    # sorted by start, an overlap is found beside its neighbour or before a longer one
+    # In the order of the starts, each member only has to be compared with the largest end before it.
     order = np.lexsort((end, start))
     begins, ends = start[order], end[order]
     before = np.maximum.accumulate(ends)[:-1]
@@ -145,7 +147,7 @@ def check_bounds(store: Store, columns: Columns, file: IndexFile) -> None:
 
 
 def compared(store: Store, columns: Columns, file: IndexFile, *, has_names: bool = True) -> Columns:
-    """Compare all rows with a scan of the tar, and return them; without names, with those in the headers.
+    """Compare all rows with a scan of the tar, and return them. Rows without names get the names in the headers.
 
     Raises:
         StaleIndexError: a row is no member of the tar, or has another size or name.
@@ -155,15 +157,16 @@ def compared(store: Store, columns: Columns, file: IndexFile, *, has_names: bool
 
     start = np.asarray(columns.offset_start)
     scan = scan_store(store)
-    # members of a tar that was joined by cat, which only some programs list
+    # Only some programs list the members behind an end-of-archive marker, in a tar that was joined by cat.
     if scan.report and int(start.max()) > scan.report.bytes_scanned:
         scan = scan_store(store, concatenated=True)
     found = scan._columns
-    # the rows of hard links have smaller offsets than the rows before them
+    # A binary search needs ascending offsets. In a scan, the row of a hard link has the offset of an earlier member.
     order = np.argsort(np.asarray(found.offset_start), kind="stable")
     begins = np.asarray(found.offset_start)[order]
     places = np.searchsorted(begins, start)
     known = places < len(begins)
+    # For an offset behind the last member, searchsorted returns a place past the end.
     known[known] = begins[places[known]] == start[known]
     if not known.all():
         row = int((~known).argmax())
@@ -202,8 +205,8 @@ def _check_names(
     Raises:
         StaleIndexError: a name differs.
     """
-    # the usual case: all names are equal, and one comparison of bytes shows it
     names, bounds = take_names(found.names, found.name_bounds, rows.data)
+    # Usually all names are equal. This comparison makes no string of each name.
     if bounds == columns.name_bounds and names == columns.packed_names():
         return
     others: dict[int, list[str]] = {}
@@ -231,6 +234,7 @@ def may_mean(name: str, other: str) -> bool:
     """
     if name in (other, posixpath.basename(other)) or name.endswith(f"/{other}"):
         return True
+    # As ratarmount names a member.
     plain = posixpath.normpath(f"/{other}").lstrip("/")
     spelled = other.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return name in (plain, spelled) or name.endswith(f"/{plain}")
@@ -240,8 +244,8 @@ def _packed(rows: ForeignRows, file: IndexFile) -> tuple[memoryview, memoryview]
     """Pack the names of rows; without names, they are empty."""
     import numpy as np
 
+    # All names are joined and encoded at once, because a call for each of a million names takes longer.
     names = [""] * len(rows.start) if rows.names is None else rows.names
-    # encoded at once, because most names are ASCII, and then their lengths are known
     text = "".join(names)
     try:
         packed = text.encode("utf-8", "surrogateescape")

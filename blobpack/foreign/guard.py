@@ -1,7 +1,7 @@
 """A store that compares the header before each payload with the index, in the request that reads the payload.
 
-A foreign index of a remote tar says nothing that a few requests could check: its rows may be those of another tar. The
-header of a member lies directly before its payload, so that reading both takes no more requests than reading one.
+The rows of a foreign index may be those of another tar, and a few requests can't check all rows for a remote tar. But the
+header of a member lies directly before its payload. So both are read by one request, and the row is checked then.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class HeaderGuard(Store):
         self._fits = bytearray(len(index))
 
     def read_range(self, start: int, end: int) -> bytes:
-        """Read bytes; see Store. Also the header of an empty payload is compared."""
+        """Read bytes; see Store. The header of an empty payload is compared, too."""
+        # An empty payload takes no request, so its header takes one of its own.
         if start == end:
             for place in range(bisect_left(self._starts, start), bisect_right(self._starts, start)):
                 if not self._fits[place]:
@@ -81,6 +82,7 @@ class HeaderGuard(Store):
         inside = [place for place in new if self._starts[place] >= start]
         for place in new[: len(new) - len(inside)]:
             self._check(place, read_before(self.base, self._starts[place]))
+        # The headers of the first payload lie before the range that was asked for, so the range begins earlier.
         begin = start
         if inside:
             begin = max(0, min(start, self._starts[inside[0]] - HEADERS_BYTES))

@@ -87,7 +87,7 @@ def read_before(store: Store, start: int) -> bytes:
 
 
 def names_in(before: bytes) -> list[str]:
-    """Return the names that the header at the end of some blocks may give to its member; none if they are not known.
+    """Return the possible names of the member whose header ends some blocks; none if the name is not known.
 
     Args:
         before: The blocks that end with the header. An extended header may come before it.

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from blobpack.index.index import Index
     from blobpack.stores.base import Store
 
+# memory holds one such piece of the tar
 READ_BYTES = 8 << 20
 
 
@@ -35,7 +36,7 @@ def hash_payloads(store: Store, index: Index | None = None) -> Hashes:
         StorageError: the store failed.
     """
     size = store.size
-    # the formats that hold these hashes want them; nobody's secrets depend on MD5 or SHA-1 here
+    # The formats require MD5 and SHA-1. These hashes protect no secret here.
     whole = [
         hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False),
         hashlib.sha256(),
@@ -47,7 +48,7 @@ def hash_payloads(store: Store, index: Index | None = None) -> Hashes:
         else list(zip(index.offset_start.tolist(), index.offset_end.tolist(), strict=True))
     )
     digests = [""] * len(members)
-    # the last one is the next: a list is popped from its end
+    # The next member stands at the end of the list, where pop() is cheap.
     waiting = sorted(range(len(members)), key=members.__getitem__, reverse=True)
     open_rows: dict[int, hashlib._Hash] = {}
     for begin in range(0, size, READ_BYTES):
@@ -63,6 +64,7 @@ def hash_payloads(store: Store, index: Index | None = None) -> Hashes:
             open_rows[row].update(body[max(0, first - begin) : last - begin])
             if last <= end:
                 digests[row] = open_rows.pop(row).hexdigest()
+    # Only empty members at the end of the tar are left.
     for row in waiting:
         digests[row] = hashlib.sha256().hexdigest()
     git, sha256, md5 = (each.hexdigest() for each in whole)

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def same_tar(names: Iterable[str], store: Store, file: IndexFile) -> str:
-    """Return the one of several paths or URLs that can mean a tar.
+    """Return the path or URL, among several, that names a tar.
 
-    It is the one that shares most parts with the tar's own path or URL, counted from the end: tars are copied and moved
+    It is the one that shares most parts with the tar's own path or URL, counted from the end. Tars are copied and moved
     together with their index, so the beginning may differ.
 
     Raises:
-        StaleIndexError: none of them ends in the name of the tar, or two of them share as much with it.
+        StaleIndexError: none of them ends in the name of the tar, or two of them share equally many parts with it.
     """
     location = store.location
     is_local = location is not None and location.is_local

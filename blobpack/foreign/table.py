@@ -37,7 +37,7 @@ class Format(NamedTuple):
         read: Reads a file for the blob of a store, and returns an index that fits the blob. Raises FormatError if the file
             is damaged, and StaleIndexError if it does not fit the blob.
         encode: Returns the bytes of a file for some blobs, and how many members are in it.
-        promise: What the suffix of its files promises, in OWN_SUFFIXES of stores/replace.py.
+        promise: The kind of file that its suffix promises; see OWN_SUFFIXES in stores/replace.py.
         place: How the program itself names the index of a blob, with {name} for the name of the blob, and {stem} for its
             name without the last suffix. Empty if it has no such name.
         several: Whether one file can be the index of several blobs.
@@ -66,7 +66,7 @@ class Format(NamedTuple):
         """The kind of output, which replaces only files of its kind."""
 
         def recognise(store: Store) -> bool:
-            # outputs are files and objects, and have one
+            # Every output is a file or an object, so it has a location.
             if store.location is None:
                 return False
             return FORMATS[format_of(IndexFile(store.location, store))] is self
@@ -74,6 +74,8 @@ class Format(NamedTuple):
         return OutputKind(f"index of {self.program}", recognise, self.promise)
 
 
+# A file is compared with the formats in this order. Energon's numbers and pickles come last, because nothing in them
+# names their format.
 FORMATS: dict[ForeignFormat, Format] = {
     "dali": Format("DALI", dali.matches, dali.read, dali.encode, "index", "{stem}.idx"),
     "energon-sqlite": Format(

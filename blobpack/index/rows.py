@@ -100,6 +100,15 @@ class Rows:
         if self._stored is not None:
             self._stored.close()
 
+    def _check_lookup(self) -> None:
+        """Compare the parts of a stored index that only lookups by name read with their checksums.
+
+        Raises:
+            FormatError: one of them is damaged.
+        """
+        if self._stored is not None:
+            self._stored.check_lookup()
+
     def __contains__(self, which: object) -> bool:
         """Return whether there is a member of this name, or exactly this Member."""
         if isinstance(which, Member):

@@ -183,6 +183,9 @@ class SharedNames:
         numbers = [row_number(row, len(self)) for row in rows]
         return [FoundRow(row, *self.columns.payload_at(row)) for row in numbers]
 
+    def check_lookup(self) -> None:
+        """Do nothing: the lookup is made in memory."""
+
     def close(self) -> None:
         """Do nothing: the rows are in memory."""
 

@@ -1,4 +1,4 @@
-"""Members into the blocks of an index file, and what is kept of them for its other sections."""
+"""Encode members as the blocks of an index file, and keep what its other sections need."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class MemberEncoder:
 
         Args:
             base: An index that members are added to.
-            is_collection: Find out whether all names are in normal form. Of one blob, nobody asks: an append reads all
-                names anyway.
+            is_collection: Find out whether all names are in normal form. For one blob this is not needed, because an append
+                reads all of its names anyway.
             compares_files: Compare the normal forms of names.
         """
         self.builder = IndexBuilder(TemporaryFile, guide_bytes_max=GUIDE_BYTES_MAX)

@@ -4,8 +4,9 @@ Strategy: whole blocks are copied as bytes. Only the last block, unless it is fu
 first new members. The pages of the lookup are copied, too, some megabytes at a time, and the new names are put into free
 slots of theirs. Checksums of what is copied stay as they are, so damage is found when the new index is read.
 
-A page has room for 504 names, and for 400 of them on average. So sooner or later some page is full, and then all names
-have to be read to make a larger lookup: see LookupFullError. Such a lookup has room for a quarter more names.
+A page has room for 504 names, and a new lookup puts 400 names into a page on average. So sooner or later some page is full,
+and then all names have to be read to make a larger lookup; see LookupFullError. A larger lookup has pages of 320 names on
+average, so it has room for about a third more names.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
     from blobpack.stores.sink import LocalSink
 
-# of a lookup that was made larger: a page with 320 names on average has room for a quarter more
+# in a lookup that was made larger
 PAGE_NAMES_WITH_ROOM = 320
 COPY_BYTES = 8 << 20
 
@@ -61,7 +62,7 @@ class Base:
             compares_files: The normal forms of new names are compared with those of all names.
         """
         footer = stored.footer
-        # the native index is gone from one that was overwritten, or closed
+        # An index that was overwritten or closed has no native index any more.
         if not isinstance(stored, LocalIndex) or stored.native is None:
             return None
         if not footer.lookup_pages or footer.lookup_seed:

@@ -16,10 +16,11 @@ from blobpack._native.mapped_index import MappedIndex
 from blobpack._native.results import row_of_member
 from blobpack.asked_members import row_number
 from blobpack.columns import MEDIA_TYPES, Columns
-from blobpack.errors import StorageError
+from blobpack.errors import FormatError, StorageError
 from blobpack.indexfile.footer import PART_ROWS
 from blobpack.indexfile.name_table import NameTable
 from blobpack.indexfile.overwritten import find_again
+from blobpack.indexfile.sections import IndexParts
 from blobpack.threads import fork_safe_lock
 
 if TYPE_CHECKING:
@@ -223,6 +224,17 @@ class LocalIndex:
         """Yield copies of all rows in order, up to 65,536 rows at a time."""
         for first in range(0, len(self), PART_ROWS):
             yield self.rows(first, min(first + PART_ROWS, len(self)))
+
+    def check_lookup(self) -> None:
+        """Check what only lookups by name read; see StoredIndex."""
+        try:
+            IndexParts(self._store, self._offset, self.footer).check_lookup()
+        except FormatError:
+            # An append may have overwritten the index, from its front. Then reading the rows finds it again.
+            for _ in self.parts():
+                pass
+            if not self._is_renewed:
+                raise
 
     def close(self) -> None:
         """Unmap the index, and close its file, when the lookups that are under way have ended. See StoredIndex."""

@@ -90,6 +90,14 @@ class StoredIndex(Protocol):
         """Yield all rows in order, some ten thousand at a time."""
         ...
 
+    def check_lookup(self) -> None:
+        """Compare the parts that only lookups by name read with their checksums.
+
+        Raises:
+            FormatError: one of them is damaged.
+        """
+        ...
+
     def close(self) -> None:
         """Close the store that the index is read from. Parts that were fetched may still be found in memory.
 

@@ -170,6 +170,10 @@ class RemoteIndex:
             yield self._parts.rows_of_blocks(first, last)
             first = last
 
+    def check_lookup(self) -> None:
+        """Check what only lookups by name read; see StoredIndex."""
+        self._parts.check_lookup()
+
     def close(self) -> None:
         """Close the store. See StoredIndex."""
         self._store.close()

@@ -40,6 +40,8 @@ DECODED_BYTES_MAX = 64 << 20
 INDEX_GAP_BYTES = 256 << 10
 INDEX_FETCH_BYTES_MAX = 8 << 20
 INDEX_FETCHES_AT_ONCE = 16
+# pages of the lookup that are read together when all of them are checked: 4 MiB
+PAGES_CHECKED_AT_ONCE = 1024
 
 T = TypeVar("T")
 
@@ -121,6 +123,18 @@ class IndexParts:
             return packed
 
         return self._fetch_missing("page", ranges, make)
+
+    def check_lookup(self) -> None:
+        """Compare all pages of the lookup, and the guide, with their checksums.
+
+        Raises:
+            FormatError: one of them is damaged.
+        """
+        count = self._footer.lookup_pages
+        for first in range(0, count, PAGES_CHECKED_AT_ONCE):
+            self.pages(set(range(first, min(first + PAGES_CHECKED_AT_ONCE, count))))
+        if self._footer.guide_bytes:
+            self.guide()
 
     def block(self, number: int) -> Block:
         """Return one block. One that is kept is found in a fraction of the time that `blocks` takes."""

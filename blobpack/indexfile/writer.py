@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from blobpack.model import ScanReport
     from blobpack.stores.sink import Sink
 
-# of the lookup, on average: a page has 504 slots
+# names in a page of the lookup, on average; a page has 504 slots
 PAGE_NAMES = 400
 # the footer's field has 64 bits, and the sizes of members that overlap can add up to more
 PAYLOAD_BYTES_MAX = (1 << 64) - 1

@@ -33,7 +33,7 @@ class WrittenNames:
 
         Args:
             sink: The file.
-            builder: What encoded the blocks.
+            builder: The encoder of the blocks.
             facts: The facts in them.
             last_end: Largest offset_end of the members.
         """

@@ -47,13 +47,13 @@ if TYPE_CHECKING:
     from blobpack.stores.sink import FileSink
     from blobpack.stores.stats import Counters
 
-# In S3 each blob takes a few small requests, which wait for the server in parallel. Each blob that is opened ahead
-# holds memory, for a small index, and a local one a file descriptor.
+# In S3, each blob takes a few small requests, which wait for the server in parallel. Each blob that is opened ahead takes
+# memory for a small index. A local blob also takes a file descriptor.
 BLOBS_JOINED_AT_ONCE = 16
-# local ones wait for processors only
+# Local blobs need no requests, so more threads than processors gain nothing.
 LOCAL_BLOBS_JOINED_AT_ONCE = 4
-# An index of up to so many rows is read whole by the thread that opens its blob, so that its requests run in parallel,
-# too. A larger one is read in parts by the thread that writes, so that 16 large indexes are never in memory.
+# An index of at most this many rows is read whole by the thread that opens its blob, so that its requests run in parallel,
+# too. A larger index is read in parts by the thread that writes, so that 16 large indexes are never in memory.
 WHOLE_INDEX_ROWS_MAX = 1 << 16
 
 

@@ -1,8 +1,9 @@
 """Cut a source into parts that each fit into one blob.
 
 Strategy: members that are one sample, such as `1.jpg` and `1.json`, stay together if they follow each other, because
-WebDataset makes samples of one blob only. Names such as `frame.0001.png` and `frame.0002.png` have one stem, too, as many of
-them as a film has. So a sample of more than SAMPLE_BYTES_MAX, or of more than a blob, is cut between any two members.
+WebDataset does not join members of two blobs. But names such as `frame.0001.png` and `frame.0002.png` have one stem, too,
+and a film has many of them. So a sample is divided between any two members if it is larger than SAMPLE_BYTES_MAX or than a
+blob.
 """
 
 from __future__ import annotations
@@ -69,11 +70,10 @@ class FileCutter:
 
     def _sample(self) -> tuple[int, int]:
         """Return the end of the files that are one sample with the next file, and their bytes in an archive."""
-        # a member of no sample stands alone: its stem is empty
         names, end = self._files.names, self._next + 1
-        stem = _stem(names[self._next])
+        first = names[self._next]
         size = self._member_bytes(self._next)
-        while stem and end < len(names) and _stem(names[end]) == stem:
+        while end < len(names) and _is_one_sample(first, names[end]):
             more = self._member_bytes(end)
             if size + more > self._sample_bytes:
                 break
@@ -128,25 +128,30 @@ class PayloadCutter:
         """Read the pairs ahead that are one sample with the next pair."""
         self._sample: list[Payload] = []
         self._bytes = 0
-        stem = ""
+        first = b""
         while self._ahead is not None:
             name, payload = self._ahead
             encoded = encode_name(name)
             # nbytes: len() of a memoryview counts its elements
             size = member_bytes(encoded, memoryview(payload).nbytes)
             if self._sample and (
-                not stem or _stem(encoded) != stem or self._bytes + size > self._sample_bytes
+                not _is_one_sample(first, encoded) or self._bytes + size > self._sample_bytes
             ):
                 return
-            stem = stem or _stem(encoded)
+            first = first or encoded
             self._sample.append(self._ahead)
             self._bytes += size
             self._ahead = next(self._payloads, None)
 
 
-def _stem(name: bytes) -> str:
-    """Return what members of one sample share; "" for a member of no sample."""
-    return split_sample(os.fsdecode(name))[0]
+def _is_one_sample(name: bytes, other: bytes) -> bool:
+    """Return whether two members are of one sample."""
+    # most neighbours differ before the dot, and this shows it in a fifth of the time that their stems take
+    if not other.startswith(name[: name.find(b".", name.rfind(b"/") + 1) + 1]):
+        return False
+    # a member of no sample stands alone: its stem is empty
+    stem = split_sample(os.fsdecode(name))[0]
+    return bool(stem) and split_sample(os.fsdecode(other))[0] == stem
 
 
 def member_bytes(name: bytes, size: int) -> int:

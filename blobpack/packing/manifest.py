@@ -159,7 +159,7 @@ def _parse_source(
 
 
 def source_on_line(where: str, parse: Callable[[], tuple[str, Location]]) -> Source:
-    """Return what a line of a list names.
+    """Return the source that a line of a list names.
 
     Args:
         where: The list and the number of the line, for messages.

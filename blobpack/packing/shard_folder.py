@@ -73,7 +73,7 @@ def discarded_on_error(written: Discardable) -> Iterator[None]:
 
 
 class Discardable(Protocol):
-    """What can be removed as a whole."""
+    """A set of files that can be removed as a whole."""
 
     def discard(self) -> None:
         """Remove it.
@@ -105,8 +105,11 @@ class ShardFolder(ABC):
         """Return the location of a file with that name."""
 
     @abstractmethod
-    def open(self) -> None:
+    def open(self, besides: str = "") -> None:
         """Make the folder if it does not exist, and check that it is empty.
+
+        Args:
+            besides: A part of the names of files that may be there; empty: none may.
 
         Raises:
             StorageError: the folder is not empty, or can't be made.
@@ -146,12 +149,12 @@ class LocalFolder(ShardFolder):
         """Return the path of a file in the folder."""
         return Location(os.fspath(self._path / name), "local", self._access)
 
-    def open(self) -> None:
+    def open(self, besides: str = "") -> None:
         """Make the folder, or check that it is empty; see ShardFolder."""
         with translate_write_errors(self._path):
             self._path.mkdir(parents=True, exist_ok=True)
             # shards of an earlier pack would be read as part of this set by a glob over the folder
-            if any(self._path.iterdir()):
+            if any(not besides or besides not in path.name for path in self._path.iterdir()):
                 raise StorageError(
                     f"{self._path}: is not empty: shards are packed to a folder of their own"
                 )
@@ -190,11 +193,15 @@ class ObjectPrefix(ShardFolder):
         """Return the location of an object below the prefix."""
         return self._location.below(name)
 
-    def open(self) -> None:
+    def open(self, besides: str = "") -> None:
         """Check that there is no object below the prefix; see ShardFolder."""
         # Another pack may begin after this check. Then the conditional writes of the shards decide
         # which pack succeeds.
         found = first_below(self._location)
+        if found is not None and besides:
+            place = len(self._location.key)
+            keys = (each.key for each in list_objects(self._location))
+            found = next((key for key in keys if besides not in key[place:]), None)
         if found is not None:
             raise StorageError(
                 f"{self._location}: is not empty, there is {found}: shards are packed to a "
@@ -208,7 +215,7 @@ class ObjectPrefix(ShardFolder):
     def sweep(self, mark: str, keep: Collection[str] = ()) -> None:
         """Delete objects, and abort the uploads of such objects; see ShardFolder."""
         prefix = self._location.key
-        # uploads first: one that ends meanwhile is an object when the objects are listed
+        # Uploads are aborted first. If one of them ends meanwhile, its object is in the listing of objects that follows.
         if self._location.is_s3:
             self._abort_uploads(mark)
         names = [found.key.removeprefix(prefix) for found in list_objects(self._location)]
@@ -225,7 +232,7 @@ class ObjectPrefix(ShardFolder):
                 if mark in upload.key.removeprefix(prefix):
                     abort_upload(ObjectKey(bucket, upload.key), upload.id)
         except StorageError as exc:
-            # a server that can't list uploads, or no right to list them: S3 may keep parts of them
+            # The server can't list uploads, or the right to list them is missing. S3 may then keep their parts.
             if not is_unlisted(exc):
                 raise
 

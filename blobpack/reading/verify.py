@@ -203,6 +203,9 @@ def _subjects_of(
 def _indexed(reader: Reader) -> Iterator[_Subject]:
     """Yield the blobs of a reader, to be compared with the reader's index."""
     is_alone = isinstance(reader, Blob)
+    if not is_alone:
+        # that of a single blob is checked together with the blob
+        reader.index._check_lookup()
     for part in reader._each_blob():
         opened = partial(_opened_blob if is_alone else _opened_collected, part)
         yield _Subject(part.url, opened, is_alone)

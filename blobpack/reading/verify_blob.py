@@ -75,14 +75,25 @@ def verify_blob(
     columns = index._columns
     checksums, compared = full and columns.crc32c is not None, 0
     progress = only_forward(progress)
+    damaged = _check_lookup(store, index)
     if checksums and is_sound(store, columns, threads, progress):
-        return Verified(len(columns), index.payload_bytes, True, [])
+        return Verified(len(columns), index.payload_bytes, True, damaged)
     failures, failed = check_structure(store, columns, threads)
+    failures = damaged + failures
     if checksums:
         # after the headers: rows whose headers failed are known by then, and not reported twice
         broken, compared = _check_payloads(store, columns, failed, threads, progress)
         failures += broken
     return Verified(len(columns), compared, checksums, failures)
+
+
+def _check_lookup(store: Store, index: Index) -> list[Failure]:
+    """Return the fault of the parts of an index that only lookups by name read."""
+    try:
+        index._check_lookup()
+    except FormatError as exc:
+        return [Failure("archive", None, exc.offset, None, without_url(str(exc), store.url))]
+    return []
 
 
 def index_to_compare(

@@ -77,6 +77,7 @@ def write_foreign_index(
     where = output_location("target", target, access)
     check_choice("format", format, ForeignFormat)
     check_flag("force", force)
+    # This is checked before the blobs are read, which may take minutes.
     check_target("target", where, format, force=force)
     with _parts_of(found) as parts:
         return write_parts(parts, where, format)
@@ -104,6 +105,7 @@ def write_parts(parts: list[BlobPart], target: Location, format: ForeignFormat) 
     blobs = []
     for part in parts:
         if not found.compressed:
+            # The offsets count bytes of the decompressed tar, and these programs do not decompress.
             _check_plain(part, found.program)
         blobs.append(
             SourceBlob(

@@ -60,8 +60,8 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     type=click.Choice(get_args(ForeignFormat)),
-    help="Write the index of another program instead, by default with the name that this program looks for. energon-sqlite "
-    "and wids need -o, and are one file for all blobs, as kerchunk is.",
+    help="Write the index of another program instead. By default, its name is the one that this program looks for. "
+    "energon-sqlite, kerchunk and wids write one file for all blobs. energon-sqlite and wids need -o.",
 )
 @click.option(
     "--facts",
@@ -99,7 +99,8 @@ def index(
     If BLOB is a collection, or a folder, prefix or glob of blobs, each blob gets an index. If a blob can't be indexed,
     the command stops there. For blobs in S3, give -o: the blobs' own prefix, or a local folder.
 
-    Other programs find members by indexes of their own. --format writes these, and --index-file of other commands reads them.
+    Some other programs find members by index files of their own. --format writes such a file. --index-file of other commands
+    reads it.
 
     \b
     blobpack index foreign.tar

@@ -1,4 +1,4 @@
-"""Find the blobs of `blobpack index`, and the places for their indexes."""
+"""Find the blobs of `blobpack index`, and the places of their indexes."""
 
 from __future__ import annotations
 

@@ -37,6 +37,7 @@ def index_together(
     """Scan blobs, and write the one file of another program that is the index of them all."""
     if output is None or means_folder(output):
         raise click.UsageError(f"--format {format} is one file for all blobs: name it with -o")
+    # This is checked before the first scan, which may take minutes.
     for blob in blobs:
         prepare(blob, output, FORMATS[format].kind, force=force, make_folder=False)
     parts = [
@@ -49,7 +50,8 @@ def index_together(
         )
         for blob in blobs
     ]
-    # each blob is scanned once, before the file is begun
+    # Each blob is open only while it is scanned. The indexes stay in memory, because one file holds the members of all
+    # blobs.
     parts = [part.with_index_read() for part in parts]
     rows = write_parts(parts, output, format)
     indexes = [part.read_index() for part in parts]

@@ -3,8 +3,8 @@ r"""The index of NVIDIA DALI, which wds2idx writes: text, one line for each samp
 The first line is "v1.2" and the number of samples. Each other line has, for each file of the sample, its extension, offset,
 size and name, with blanks between all of them. Versions before v1.2 have no names. Nothing is recorded about the tar.
 
-wds2idx takes names from GNU tar, which writes "\303\266" for "ö" where its locale is C; and a blank in a name is a blank
-in the line. It computes wrong offsets for members with names of more than 100 bytes in a tar of GNU format.
+wds2idx takes names from GNU tar, which writes "\303\266" for "ö" in the locale C. A blank in a name is a blank in the line,
+too. wds2idx computes wrong offsets for members with names of more than 100 bytes in a tar of GNU format.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
 
 FIRST_LINE = re.compile(rb"v1\.([0-2]) (\d{1,18})\r?\n")
-# extension, offset, size and name; the name ends before the next extension, or at the end of the line
-NAMED_FILE = re.compile(r"(\S+) (\d+) (\d+) (.+?)(?= \S+ \d+ \d+ |$)")
-# how GNU tar spells bytes that it does not print; a blank is spelled so by blobpack, because it would end the name
+# extension, offset, size and name; the name ends before the next extension, or at the end of the line. An extension begins
+# a word: a search from each letter of a long word would take time that grows with the square of its length.
+NAMED_FILE = re.compile(r"(?<!\S)(\S+) (\d+) (\d+) (.+?)(?= \S+ \d+ \d+ |$)")
+# GNU tar writes bytes that it does not print in this form. blobpack writes a blank so, too, because it would end the name.
 SPELLED = re.compile(rb"\\([0-7]{3}|[abfnrtv\\])")
 UNSPELLED = dict(zip(b"abfnrtv\\", b"\a\b\f\n\r\t\v\\", strict=True))
 

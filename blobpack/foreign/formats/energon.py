@@ -1,7 +1,7 @@
 """The `.tar.idx` of Megatron-Energon: the offset of each sample's first header, and where the last sample ends.
 
-Numbers of 8 bytes, least significant byte first, and nothing else: no names, no sizes, nothing about the tar. So members
-come from a scan of the tar, and the numbers are compared with it.
+The file holds numbers of 8 bytes, least significant byte first, and nothing else: no names, no sizes, nothing about the
+tar. So the members come from a scan of the tar, and the numbers are compared with this scan.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ NUMBER_BYTES = 8
 def matches(file: IndexFile) -> bool:
     """Return whether a file can be a `.tar.idx`: whole numbers of blocks, each larger than the one before.
 
-    It has no magic number. Of the other formats, none begins with such a number: the first bytes of a pickle, of JSON,
-    SQLite, DALI's text or blobpack's own index are an odd or a huge one.
+    It has no magic number. But no other format begins with such a number: the first eight bytes of a pickle, of JSON, SQLite,
+    DALI's text or blobpack's own index are an odd or a huge number.
     """
     size = len(file.head) // NUMBER_BYTES * NUMBER_BYTES
     if not size or file.store.size % NUMBER_BYTES:
@@ -71,7 +71,7 @@ def scanned_samples(offsets: array[int], file: IndexFile, store: Store) -> Index
             file, store, f"its samples end at byte {offsets[-1]}, and the archive at {end}"
         )
     gaps, starts = _gaps(index)
-    # matches has seen that the first numbers are below 2⁶³; of later ones that are not, the search finds none
+    # A number of 2⁶³ or more becomes negative here. No sample begins there, so it is found below.
     begins = np.asarray(offsets, np.uint64).astype(np.int64)[:-1]
     # the first header of a sample lies behind the member before, and before the payload of its first member
     rows = np.searchsorted(starts, begins, "right")
@@ -122,7 +122,7 @@ def first_headers(index: Index) -> tuple[list[tuple[str, list[tuple[int, str]]]]
 def encode(blobs: list[SourceBlob]) -> tuple[bytes, int]:
     """Write a `.tar.idx`; see table.py."""
     (blob,) = blobs
-    # 8 bytes a number, as struct's "Q" of Energon writes them on the machines it runs on
+    # Energon writes numbers in the byte order of the machine, and it runs on little-endian machines.
     samples, offsets = first_headers(blob.index)
     numbers = array("Q", offsets)
     if sys.byteorder == "big":

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from blobpack.index.index import Index
     from blobpack.stores.base import Store
 
-# headers that lie nearer together than this are read together
+# Headers that are at most NEAR_BYTES apart are read together, in ranges of at most READ_BYTES.
 READ_BYTES = 4 << 20
 NEAR_BYTES = 64 << 10
 
@@ -36,7 +36,7 @@ def iter_fields(store: Store, index: Index) -> Iterator[HeaderFields]:
     for row, start in enumerate(starts):
         header = start - BLOCK
         if not begin <= header <= start <= begin + len(body):
-            # as far as the next headers are near, and ascending
+            # The range is extended as long as the next header is near, and ascends.
             end, after = start, row + 1
             while after < len(starts) and end <= starts[after] <= min(
                 end + NEAR_BYTES, header + READ_BYTES

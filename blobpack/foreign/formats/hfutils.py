@@ -32,7 +32,7 @@ def read(file: IndexFile, store: Store) -> Index:
     """Read an index of hfutils; see table.py."""
     tar_bytes = file.checked("the tar", file.json["filesize"], "filesize")
     start, end = array("q"), array("q")
-    # JSON objects keep the order in which tarfile listed the members
+    # Python's json keeps the last one of two equal keys.
     names = file.json["files"]
     for name, fields in names.items():
         if not isinstance(fields, dict):
@@ -51,6 +51,7 @@ def encode(blobs: list[SourceBlob]) -> tuple[bytes, int]:
     with blob.opened() as store:
         found = hash_payloads(store, index)
         size = store.stored_bytes
+    # Of several members with one name, the dict keeps the last one.
     files = {
         member.name: {
             "offset": member.offset_start,

@@ -1,7 +1,8 @@
 """References of kerchunk, as fsspec's ReferenceFileSystem reads them: key → [URL, offset, size].
 
 Version 0 is that object; version 1 has it as "refs", and "templates" for parts of URLs. Values of other shapes are data in the
-file itself, or whole files, and no members; blobpack writes empty payloads so. Nothing is recorded about the tars.
+file itself, or whole files, and are no members. blobpack writes an empty payload as such data. Nothing is recorded about the
+tars.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from blobpack.stores.base import Store
 
 TEMPLATE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+# A template may be long, and each URL may have it many times: a file of a megabyte could fill gigabytes of memory.
+FILLED_MAX = 1 << 28
 
 
 def matches(file: IndexFile) -> bool:
@@ -31,6 +34,7 @@ def matches(file: IndexFile) -> bool:
         return False
     if isinstance(found.get("refs"), dict) and "version" in found:
         return True
+    # Version 0 has nothing that names the format, so the shape of all values decides.
     return all(isinstance(value, list | str) for value in found.values())
 
 
@@ -49,12 +53,14 @@ def read(file: IndexFile, store: Store) -> Index:
         (key, value) for key, value in found.items() if isinstance(value, list) and len(value) == 3
     ]
     urls: dict[object, str] = {}
+    left = FILLED_MAX
     for key, (url, _, _) in ranges:
         if not isinstance(url, str):
             raise file.fault(f"{key!r} has the URL {url!r}, expected text")
-        # a million references have few URLs
+        # Each URL is filled in once, because a tar may have millions of references.
         if url not in urls:
-            urls[url] = _filled(url, templates, file)
+            urls[url] = _filled(url, templates, file, left)
+            left -= max(0, len(urls[url]) - len(url))
     if not urls:
         raise file.fault("it has no reference to a part of a file")
     wanted = same_tar(dict.fromkeys(urls.values()), store, file)
@@ -71,13 +77,17 @@ def _rows(ranges: list[tuple[str, Any]], file: IndexFile) -> ForeignRows:
     return ForeignRows([key for key, _ in ranges], start, end)
 
 
-def _filled(url: str, templates: dict[str, Any], file: IndexFile) -> str:
-    """Put the texts of templates into a URL."""
+def _filled(url: str, templates: dict[str, Any], file: IndexFile, most: int) -> str:
+    """Put the texts of templates into a URL: at most so many characters."""
 
     def text(found: re.Match[str]) -> str:
+        nonlocal most
         value = templates.get(found[1])
         if not isinstance(value, str):
             raise file.fault(f"URL {url!r} has the template {found[1]!r}, which is no text there")
+        most -= len(value)
+        if most < 0:
+            raise file.fault(f"its templates fill URLs of more than {FILLED_MAX:,} characters")
         return value
 
     return TEMPLATE.sub(text, url)

@@ -1,7 +1,7 @@
 """The SQLite index of ratarmount: folder, name, offset, size, time and mode of each entry, and the size of the tar.
 
-It has names without a "./" before them. It says nothing about the payload of a hard link, which has no row here. Entries of
-tars inside the tar, of sparse files, and of archives that are no tars are not read.
+Its names have no "./" at their beginning. It does not record the payload of a hard link, so hard links get no row. Entries
+of tars inside the tar, of sparse files, and of archives that are no tars are not read.
 """
 
 from __future__ import annotations
@@ -69,9 +69,12 @@ def read(file: IndexFile, store: Store) -> Index:
     start, end = array("q"), array("q")
     rows = database.select("files", *COLUMNS, nested, where='ORDER BY "offset"')
     for folder, base, offset, size, mode, link, sparse, depth in rows:
+        # The folder of a member at the top is empty.
         name = f"{folder}/{base}".lstrip("/")
         # 16 bits: the type and the rights
         kind = stat.S_IFMT(file.checked(name, mode, "mode") & 0xFFFF)
+        # Folders and links have no payload, and a sparse file has none in one range. Rows with a depth lie in a tar
+        # inside the tar.
         if kind != stat.S_IFREG or link or sparse or depth:
             continue
         begin = file.checked(name, offset, "offset")

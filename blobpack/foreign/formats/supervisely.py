@@ -36,7 +36,7 @@ def read(file: IndexFile, store: Store) -> Index:
     if not decoded:
         return Index()
     columns = Columns(*decoded)
-    # a few headers first: of an offsets file that is out of date, they say best what is wrong
+    # A few headers are compared first, because that gives the clearest message about an offsets file that is out of date.
     check_headers(store, Index._from_columns(columns), file.url)
     return fit_columns(columns, file, store)
 
@@ -44,7 +44,7 @@ def read(file: IndexFile, store: Store) -> Index:
 def encode(blobs: list[SourceBlob]) -> tuple[bytes, int]:
     """Write an offsets file; see table.py."""
     (blob,) = blobs
-    # 44 MB for a million members
+    # The file is made in memory, because it has only 44 MB for a million members.
     target = io.BytesIO()
     rows = write_table(
         lambda: [TablePart(blob.index)], target, "path", "pkl", whole=True, force=False

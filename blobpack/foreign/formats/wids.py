@@ -1,7 +1,7 @@
 """The shard index of wids: the URL, MD5, number of samples and size of each tar of a set. It has no members.
 
-So reading it means: find the tar in it, compare size and number of samples, and scan the headers of the tar. The MD5 is not
-compared: that would read all bytes.
+To read it, blobpack finds the tar in it, compares the size or the number of samples, and scans the headers of the tar. The
+MD5 is not compared, because that would read all bytes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def read(file: IndexFile, store: Store) -> Index:
     index = scan_store(store)
     if (size := fields.get("filesize")) is not None:
         check_tar_bytes(store, file.checked(found, size, "filesize"), file)
-    # wids counts other samples where it cuts a name at 100 bytes, so the number is compared only if there is no size
+    # wids cuts names at 100 bytes, and may then count other samples. So the number is compared only if there is no size.
     elif (samples := _count_samples(index.names)) != count:
         raise misfit(file, store, f"it has {count:,} samples, and the tar has {samples:,}")
     return index

@@ -35,7 +35,7 @@ PAUSE_S = 0.2
 
 
 class Renewed(Protocol):
-    """What is watched over: the blobs that are served, by their names."""
+    """The blobs that are watched over, by the names under which they are served."""
 
     def __iter__(self) -> Iterator[ServedBlob]:
         """Yield the blobs."""

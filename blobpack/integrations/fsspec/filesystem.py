@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Never
 
@@ -38,7 +39,7 @@ class BlobFileSystem(ListedBlob):
     A path is the name of a member, as a tar tool extracts it: "./a.jpg" is the path `a.jpg`. If several members have one path,
     the last one counts. The blob is read by blobpack's own stores; fsspec's file system for its protocol is not used.
     The blob is opened at its first use, and all file systems of a process with the same arguments share it. A file system can be
-    pickled: it is made again of its arguments.
+    pickled: it is made again from its arguments.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class BlobFileSystem(ListedBlob):
         """Read files; for several paths, a folder or a pattern, a dict of them, read as one batch."""
         check_choice("on_error", on_error, OnError)
         paths = self.expand_path(path, recursive=recursive)
+        # As in every file system of fsspec, the payload of one path is returned alone, and all others in a dict.
         if isinstance(path, str) and paths == [self._strip_protocol(path)]:
             return self.cat_file(paths[0], **kwargs)
         if recursive or not isinstance(path, list):
@@ -124,8 +126,10 @@ class BlobFileSystem(ListedBlob):
         """Read parts of files as one batch. Ranges that lie near each other are fetched by one request, whatever max_gap is."""
         check_choice("on_error", on_error, OnError)
         check_several("paths", paths, "paths")
-        firsts = starts if isinstance(starts, list) else [starts] * len(paths)
-        lasts = ends if isinstance(ends, list) else [ends] * len(paths)
+        firsts, lasts = (
+            list(given) if isinstance(given, Iterable) else [given] * len(paths)
+            for given in (starts, ends)
+        )
         if not len(paths) == len(firsts) == len(lasts):
             raise ValueError(
                 f"paths, starts and ends must be of one length, not {len(paths)}, {len(firsts)} and {len(lasts)}"
@@ -145,6 +149,7 @@ class BlobFileSystem(ListedBlob):
         for path, row, start, end in zip(
             stripped, opened.rows_of(stripped), starts, ends, strict=True
         ):
+            # A missing file is found before anything is read.
             part = Part(row, start, end) if row >= 0 else _no_file(opened, path)
             if isinstance(part, Exception) and on_error == "raise":
                 raise part
@@ -181,7 +186,7 @@ class BlobFileSystem(ListedBlob):
             **kwargs,
         )
 
-    # A blob is not changed by this file system. The base class does nothing in some of these, as if they had succeeded.
+    # This file system does not change a blob. Some of these methods do nothing in the base class, as if they had succeeded.
 
     def _refuse(self, *args: Any, **kwargs: Any) -> Never:
         """Raise an error, because the file system is read-only."""

@@ -52,6 +52,7 @@ def read_parts(reader: Reader, parts: Iterable[Part]) -> Iterator[bytes]:
 def _part_of(member: Located, part: Part) -> Located:
     size = member.end - member.start
     first, last, _ = slice(part.start, part.end).indices(size)
+    # The index has a checksum of the whole payload only.
     if (first, last) == (0, size):
         return member
     return member._replace(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from blobpack.opening.reader import Reader
 
+# Weak, so that a blob is freed with the last file system that uses it.
 _shared: WeakValueDictionary[str, SharedBlob] = WeakValueDictionary()
 _shared_lock = fork_safe_lock()
 

@@ -52,8 +52,8 @@ def to_dataset(
     request, and many requests at the same time. So a DataLoader reads each of its batches at once.
 
     The column has the form of the feature `datasets.Image(decode=False)`, with URLs such as `blob://cats/1.jpg::/data/out.tar`.
-    `save_to_disk` and `to_iterable_dataset` accept no transform. `with_format(None).cast_column(column, datasets.Image())` is
-    the Dataset without it, whose images are read one by one, with fsspec.
+    `save_to_disk` and `to_iterable_dataset` accept no transform. `with_format(None).cast_column(column, datasets.Image())`
+    returns the Dataset without the transform. Its images are read one by one, through fsspec.
 
     Args:
         source: An open blob or collection; or a path or URL that `blobpack.open` opens. It stays open.

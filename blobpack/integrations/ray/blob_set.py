@@ -1,9 +1,9 @@
 """The blobs of one write: many workers write them, and one process collects them, or removes all of them.
 
 Strategy: the process that begins the write puts a claim, a small file, into the empty folder or prefix. A worker writes
-blobs under names that no other attempt uses, returns these names, and then looks at the claim. To end the write, the claim
-is removed first, and then everything that attempts wrote that did not return. So a blob that appears later finds no claim,
-and its worker removes it.
+blobs under names that no other attempt uses, looks at the claim, and then returns these names. To end the write, the claim
+is removed first, and then all files whose names no attempt has returned. If a blob appears even later, its worker finds no
+claim, and removes the blob.
 """
 
 from __future__ import annotations
@@ -70,6 +70,10 @@ class BlobSet:
         else:
             with writing(claim, new=True) as upload:
                 upload.write(new.write.encode())
+        place.begin(CLAIM_NAME)
+        with discarded_on_error(place):
+            # another write may have begun and ended between the first check and the claim
+            place.open(besides=CLAIM_NAME)
         return new
 
     def write_blobs(self, task: int, payloads: Iterable[Payload]) -> list[str]:
@@ -83,6 +87,7 @@ class BlobSet:
         cutter = make_cutter(iter(payloads), room)
         if not cutter:
             return []
+        # The attempt is random, because a killed attempt may still write when the next one begins.
         name = BLOB_NAME.format(task=task, write=self.write, attempt=os.urandom(4).hex())
         options = complete_options("write_blobs", {"all_files": True})
         writer = ShardWriter(cutter, room, options, Skipped(None), None, False, None)
@@ -98,6 +103,7 @@ class BlobSet:
     def _is_claimed(self, place: ShardFolder) -> bool:
         try:
             with open_store(place.location_of(CLAIM_NAME)) as store:
+                # Its content is compared, because another write may have claimed the folder since then.
                 return store.read_range(0, store.size) == self.write.encode()
         except BlobNotFoundError:
             return False
@@ -113,6 +119,7 @@ class BlobSet:
             DuplicateNameError: two blobs have a member of one name.
             BlobpackError: the collection can't be made.
         """
+        # in the order of the tasks; see BLOB_NAME
         kept = sorted(names)
         if not kept:
             raise SourceError(f"the dataset has no rows, so {self.folder} is not written")
@@ -132,6 +139,7 @@ class BlobSet:
     def _end(self, kept: Collection[str], *others: str) -> None:
         """Remove the claim and other files, and then all blobs of the write but those of the names to keep."""
         place = folder_at(self.folder)
+        # discard() removes what begin() has remembered.
         for name in (CLAIM_NAME, *others):
             place.begin(name)
         place.discard()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FACTS = ("media_type", "width", "height", "crc32c", "mtime")
 # columns that the index does not have
 PAYLOADS = ("bytes", "image")
+# Large types have offsets of 64 bits: Ray may join tables to more than 2 GiB.
 TYPES = {
     "name": pa.large_string(),
     "bytes": pa.large_binary(),
@@ -42,11 +43,11 @@ TYPES = {
     "crc32c": pa.uint32(),
     "mtime": pa.int64(),
 }
-# A table of a run holds at most about so many bytes of payloads, so that a task needs little memory.
+# The payloads in one table have at most about this many bytes, so that a task needs little memory.
 TABLE_BYTES = 16 << 20
 TABLE_ROWS = 1 << 16
-# A stored index that is asked for many single rows reads all of its rows. Neighbours are read together if at least one of
-# so many rows is asked for.
+# A stored index that is asked for many single rows reads all of its rows. So the range from the first to the last row is
+# read instead, if at least one in this many of its rows is wanted.
 ROWS_NEAR = 64
 
 
@@ -125,6 +126,7 @@ class Tables:
         first = 0
         while first < len(members):
             begin = ends[first - 1] if first else 0
+            # A payload that is larger than a table gets a table of its own.
             last = max(first + 1, int(ends.searchsorted(begin + TABLE_BYTES, "right")))
             yield members[first:last]
             first = last
@@ -132,6 +134,7 @@ class Tables:
     def _table(self, reader: Reader, members: Index) -> pa.Table:
         made = dict(_IndexColumns(reader, members).arrays(self.columns))
         if "bytes" in self.columns:
+            # Arrow uses this buffer as it is, so no payload is copied.
             packed, bounds = reader.read_packed(members)
             buffers = [None, pa.py_buffer(bounds), pa.py_buffer(packed)]
             made["bytes"] = pa.Array.from_buffers(TYPES["bytes"], len(members), buffers)

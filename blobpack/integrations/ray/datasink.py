@@ -43,6 +43,7 @@ class BlobDatasink(Datasink):  # type: ignore[misc] # Ray is optional, and mypy 
     @property
     def min_bytes_per_write(self) -> int:
         """Bytes that Ray gathers for a task: mostly, they fit into one blob."""
+        # Half, because rows that fill a little more than one blob would leave a small second one.
         return min(self._blobs.shard_bytes // 2, GATHERED_BYTES_MAX)
 
     def write(self, blocks: Iterable[Any], ctx: Any) -> list[str]:
@@ -58,6 +59,7 @@ class BlobDatasink(Datasink):  # type: ignore[misc] # Ray is optional, and mypy 
         """Yield name and payload of each row; payloads are not copied."""
         for block in blocks:
             table = BlockAccessor.for_block(block).to_arrow()
+            # Ray's blocks without rows may lack the columns.
             if not table.num_rows:
                 continue
             for column in (self._name, self._payload):

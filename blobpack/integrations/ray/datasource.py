@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # Bytes of a row without its payload.
 ROW_BYTES = 100
-# Decoded images are about so many times as large as JPEGs, if no size was given.
+# If no size was given, decoded images are assumed to be this many times as large as JPEGs.
 DECODED_TIMES = 10
 # Of an RGB image.
 CHANNELS = 3
@@ -70,7 +70,7 @@ class BlobDatasource(Datasource):  # type: ignore[misc] # Ray is optional, and m
         super().__init__()
         self._reader, self._selection, self._tables = reader, selection, tables
         self._shared: Any = None
-        # of Ray's mixin, which does not set it; None: all columns
+        # Ray's mixin uses this attribute, but does not set it. None: all columns.
         self._projection_map: dict[str, str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class BlobDatasource(Datasource):  # type: ignore[misc] # Ray is optional, and m
         schema = self._tables.schema()
         return [
             self._task(first, last, schema, per_task_row_limit)
-            # one task without rows has the schema of the dataset
+            # Without rows, one empty task tells Ray the schema of the dataset.
             for first, last in self._selection.runs(parallelism) or [(0, 0)]
         ]
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from blobpack.integrations.ray.selection import Selection
     from blobpack.opening.reader import Reader
 
+# a column that numbers the members; no column of a dataset has this name
 PLACE = "place"
 
 
@@ -32,6 +33,7 @@ def matching(
         expression: The filter, as an expression of Arrow.
     """
     columns = [name for name in tables.columns if name not in PAYLOADS]
+    # The sizes are needed later, to cut the members into runs of about equal bytes.
     facts = replace(tables, columns=tuple(dict.fromkeys([*columns, "size"])))
     rows, sizes, first = as_array(selection.rows), [np.zeros(0, np.int64)], 0
     places = [np.zeros(0, np.int64)]

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from blobpack.model import RayColumn
     from blobpack.stores.location import Location
 
-# By default a task reads at least so many bytes, and a processor gets so many tasks, if there are enough bytes.
+# By default each processor gets this many tasks: fewer if a task would read less than the least number of bytes, and more if
+# it would read more than the largest.
 TASK_BYTES_MIN = 8 << 20
 TASK_BYTES_MAX = 128 << 20
 TASKS_PER_PROCESSOR = 4
@@ -48,9 +49,9 @@ def read_blobs(
 ) -> Dataset:
     """Make a dataset of the members of a blob or collection: a row for each member.
 
-    The members are chosen here, from the index. Each task reads a run of them, of one blob if there are enough tasks, and
-    the number of rows is known before any task runs. Ray's `filter` with an expression on columns of the index, and
-    `select_columns`, are evaluated before payloads are read, too.
+    The members are chosen here, from the index, so the number of rows is known before any task runs. Each task reads members
+    that lie next to each other, of one blob if there are enough tasks. Ray's `select_columns`, and its `filter` with an
+    expression on columns of the index, are also evaluated before payloads are read.
 
     Args:
         source: An open blob or collection; or a path or URL that `blobpack.open` opens. All workers must reach it, as a path
@@ -109,7 +110,7 @@ def absolute(location: Location) -> Location:
 
 
 def default_tasks(datasource: BlobDatasource) -> int:
-    """Return the number of tasks: some for each processor, unless they would be small or large."""
+    """Return the number of tasks: some for each processor, fewer if they would be too small, more if too large."""
     # Ray would make blocks of 1 MiB, and its overhead for each of them is larger than the time to read it
     size = datasource.estimate_inmemory_data_size()
     for_all = TASKS_PER_PROCESSOR * processors()

@@ -1,7 +1,7 @@
 """The members to read, in their order, and how they are cut into runs, one for each task.
 
-Strategy: a run holds about as many bytes as any other. As long as there are at least as many runs as blobs, each run lies
-in one blob. If all members are read, neither names nor offsets of the others are: a run is found by a binary search.
+Strategy: a run holds about as many bytes as any other. If there are at least as many runs as blobs, each run lies in one
+blob. If all members are read, a binary search finds the runs, so only a few offsets of the index are needed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Selection(ABC):
         """Return about how many bytes of payloads lie before a place."""
 
     def runs(self, count: int) -> list[tuple[int, int]]:
-        """Cut the members into runs of about equal size, at most `count`, each from a place to another one."""
+        """Cut the members into at most `count` runs of about equal size; return where each run begins and ends."""
         before = [self.bytes_before(border) for border in self.borders]
         cuts = {0, len(self)}
         if len(self.borders) - 1 > count:
@@ -84,6 +84,7 @@ class Selection(ABC):
             if near is not None and abs(before[near] - target) <= run_bytes * SNAPPED_PART:
                 cuts.add(self.borders[near])
             else:
+                # A binary search asks for few offsets, each of which may be a read of the index file.
                 cuts.add(bisect_left(range(last), target, first, last, key=self.bytes_before))
         return cuts
 
@@ -102,7 +103,8 @@ class AllMembers(Selection):
         self._before: list[int] = [0, *accumulate(sizes)]
 
     def _archive_bytes(self, blob: BlobRows) -> int:
-        # of a compressed blob, not the size of its file; but each look at a row of a remote index could take a request
+        # The file of a compressed blob is smaller than its archive. For a remote index, the size of the file has to do,
+        # because each look at a row could take a request.
         if self._index._is_remote:
             return blob.bytes
         return self._index._bounds_at(blob.first_row + blob.rows - 1)[1]
@@ -116,6 +118,7 @@ class AllMembers(Selection):
         if place == first:
             return self._before[number]
         if self._index._is_remote:
+            # An estimate, as if all members had one size: the offset itself could take a request.
             inside = size * (place - first) // (self.borders[number + 1] - first)
         else:
             inside = self._index._bounds_at(place)[0]
@@ -184,7 +187,7 @@ def _borders(reader: Reader, rows: NDArray[np.int64]) -> list[int]:
 
 
 def shares(sizes: Sequence[int], count: int) -> list[int]:
-    """Return into how many runs each of several parts is cut, so that the largest run is small.
+    """Return the number of runs for each of several parts, so that the largest run is as small as possible.
 
     Args:
         sizes: Bytes of each part.
@@ -192,6 +195,7 @@ def shares(sizes: Sequence[int], count: int) -> list[int]:
     """
     runs = [1] * len(sizes)
     largest: list[tuple[float, int]] = [(-size, number) for number, size in enumerate(sizes)]
+    # The part whose runs are the largest gets the next run.
     heapq.heapify(largest)
     for _ in range(count - len(sizes)):
         number = largest[0][1]

@@ -61,6 +61,7 @@ def narrowed(index: Index, where: Where) -> Index:
     if not isinstance(where, Mapping):
         return index.select(*check_texts("where", where))
     conditions = dict(cast("Conditions", where))
+    # A misspelled condition would otherwise be ignored, and all members would be read.
     unknown = conditions.keys() - Conditions.__annotations__.keys()
     if unknown:
         known = ", ".join(Conditions.__annotations__)

@@ -47,7 +47,7 @@ def write_blobs(
         prefix: The folder to write to: a path that all workers reach, or s3://bucket/prefix. It must be empty, or not exist
             yet.
         shard_bytes: The largest size of an archive, without its index. A single member that is larger gets a blob of its
-            own. A task gets at least half as many bytes, or 256 MiB, if there are.
+            own. Ray gives each task rows of at least half this size, or of 256 MiB, if the dataset has enough rows.
         name: The column of the members' names, which is text.
         payload: The column of their payloads, which is binary.
         concurrency: Largest number of tasks that run at the same time; None: Ray decides.
@@ -70,6 +70,7 @@ def write_blobs(
     began = perf_counter()
     if not isinstance(dataset, Dataset):
         raise TypeError(f"dataset must be a ray.data.Dataset, not {shown(dataset)}")
+    # A worker has another current folder.
     folder = absolute(shard_location(prefix, Access.of("write_blobs", remote)))
     check_number("shard_bytes", shard_bytes, SHARD_BYTES_MIN)
     check_text("name", name)

@@ -94,6 +94,7 @@ def first_below(prefix: Location) -> str | None:
             "list_objects_v2", what="list what is there", Prefix=prefix.key, MaxKeys=1
         )
         return next((str(found["Key"]) for found in page.get("Contents", ())), None)
+    # obstore and fsspec can't stop a listing after the first object.
     return next((found.key for found in list_objects(prefix)), None)
 
 

@@ -1,8 +1,8 @@
 """The contract of clients of other clouds, and the client for a location.
 
 Strategy: a client sends the requests about the objects of one bucket, container or host, and translates the errors.
-Stores, uploads and listings are written once, for all of them. obstore and fsspec are imported when the first client
-is made.
+There is one store, one upload and one listing for all clients. obstore and fsspec are imported when the first client is
+made.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Writer(ABC):
 
 
 class Wanted:
-    """A condition on the object at a key when another one is written there: one version, no object, or any.
+    """The condition on which an object may be written: its key must hold one version, no object, or anything.
 
     Attributes:
         new: There must be no object.
@@ -186,7 +186,9 @@ _obstore_pid = 0
 
 
 def _check_not_forked(url: str) -> None:
-    """Check that obstore works in this process: it starts threads once, and a fork has none of them and would wait forever.
+    """Check that obstore works in this process.
+
+    obstore starts its threads once. A forked process has none of them, and would wait forever.
 
     Raises:
         StorageError: this process was forked from one that has used obstore.
@@ -206,6 +208,7 @@ def forget_clients() -> None:
 
 
 def _check_installed(package: str, extra: str, url: str) -> None:
+    # Not by an import: an ImportError may also come from a package that is installed and broken.
     if find_spec(package) is None:
         scheme = url.partition(":")[0]
         raise StorageError(

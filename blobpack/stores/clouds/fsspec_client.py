@@ -1,8 +1,9 @@
 """Files behind URLs that fsspec knows: memory://, ftp://, sftp://, webdav:// and others.
 
-Strategy: these file systems have no conditional requests. So a file is looked at after each read, and a read whose file
-has another version is an error. A new file is written under a hidden name beside its target, and renamed. File systems
-without a rename in one step are read only. fsspec finds host, user and password in the URL and in its configuration.
+Strategy: these file systems have no conditional requests. So the client looks at a file again after each read, and raises
+an error if the file has another version. A new file is written under a hidden name beside its target, and renamed. On a
+file system that can't rename in one step, blobs can only be read. fsspec finds host, user and password in the URL and in
+its configuration.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-# What file systems call the time or the number of a version, the most exact first.
+# Fields by which file systems tell the versions of a file apart, the most exact ones first.
 VERSIONS = (
     *("etag", "ETag", "e_tag", "generation", "md5", "sha", "rev"),
     *("mtime", "LastModified", "last_modified", "modified", "modify", "last_write_time", "updated"),
@@ -65,7 +66,7 @@ class FsspecClient(Client):
         self.root = root
         self.fs = fs
         self._root_path = self._path("").strip("/")
-        # such a file system has one connection, which serves one request at a time
+        # A file system that is not asynchronous has one connection, which serves one request at a time.
         self._alone = nullcontext() if fs.async_impl or self._is_memory else threading.RLock()
 
     @property
@@ -81,7 +82,7 @@ class FsspecClient(Client):
             return self._found(key)
 
     def _found(self, key: str) -> Listed:
-        # some keep listings of folders, and would answer from these
+        # Some file systems keep listings of folders, and would answer from an old one.
         self.fs.invalidate_cache()
         found = self.fs.info(self._path(key))
         if found["type"] == "directory":
@@ -101,7 +102,7 @@ class FsspecClient(Client):
                 f"{self.url(key)}: can't {what}: its version is {found.version}, and was {version} when it was opened"
             )
         if len(payload) != end - start:
-            raise BlobChangedError(f"{self.url(key)}: can't {what}: the file ends before")
+            raise BlobChangedError(f"{self.url(key)}: can't {what}: the file is shorter now")
         return payload
 
     def _read(self, key: str, start: int, end: int) -> bytes:
@@ -124,6 +125,7 @@ class FsspecClient(Client):
             with self._translated(prefix, "list files"):
                 self.fs.invalidate_cache()
                 found = self.fs.find(self._path(folder), detail=True)
+        # As in S3, a prefix without objects is no error.
         except BlobNotFoundError:
             return []
         listed = [
@@ -142,6 +144,7 @@ class FsspecClient(Client):
 
     def put(self, key: str, payload: Buffer, wanted: Wanted, about: Mapping[str, str]) -> str:
         """Write a file; see Client."""
+        # Only the rename is one step, so the condition is checked right before it.
         writer = self.open_writer(key, len(memoryview(payload)), about)
         try:
             writer.write(payload)
@@ -162,7 +165,7 @@ class FsspecClient(Client):
         return FsspecWriter(self, key)
 
     def rename(self, old: str, new: str) -> None:
-        """Move a path to another one, which is replaced."""
+        """Move a file to another path, and replace the file there."""
         if self._is_memory:
             # in memory, the copy appears whole
             self.fs.cp_file(old, new)
@@ -194,7 +197,9 @@ class FsspecWriter(Writer):
         self._key = key
         self._path = client._path(key)
         folder, _, name = self._path.rpartition("/")
-        self._hidden = f"{folder}/.{name[:200]}.{os.urandom(6).hex()}.tmp"
+        # The name is cut, because most servers limit a name to 255 bytes.
+        begin = name.encode("utf-8", "surrogateescape")[:200].decode(errors="ignore")
+        self._hidden = f"{folder}/.{begin}.{os.urandom(6).hex()}.tmp"
         with client._translated(key, "write"):
             client.fs.makedirs(folder or "/", exist_ok=True)
             self._file: Any = client.fs.open(self._hidden, "wb")

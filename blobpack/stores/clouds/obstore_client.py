@@ -30,7 +30,7 @@ PARTS_AT_ONCE = 4
 # Keys that obstore changes or refuses (its class Path): empty parts, "." and "..", control characters. Azure takes a
 # backslash for a slash.
 ODD_KEY = re.compile(r"(?:\A|/)(?:\.{1,2})?(?:/|\Z)|[\x00-\x1f\x7f\\]")
-# how obstore shows an answer, and what the body of Azure and Google says
+# the status in a message of obstore, and the code and message in a body of Azure or Google
 STATUS = re.compile(r"status code: (\d{3})")
 CODE = re.compile(r"<Code>([^<]*)</Code>\s*(?:<Message>([^<]*)</Message>)?")
 NOT_FOUND, NOT_SATISFIABLE = 404, 416
@@ -116,6 +116,7 @@ class ObstoreClient(Client):
     def put(self, key: str, payload: Buffer, wanted: Wanted, about: Mapping[str, str]) -> str:
         """Write an object in one request; see Client."""
         with self._translated(key, "upload", wanted):
+            # By default obstore sends a large payload in parts, for which it can't set a condition.
             result = obstore.put(
                 self._store,
                 key,

@@ -1,7 +1,7 @@
 """The settings with which obstore reaches a bucket or container.
 
-Strategy: obstore itself reads the environment, the files of `gcloud` and the metadata servers. Here are only the variables
-that the libraries and commands of the clouds know, and obstore does not.
+Strategy: obstore itself reads the environment, the files of `gcloud` and the metadata servers. This module adds the
+variables that the libraries and commands of the clouds know, but obstore does not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from blobpack.stores.clouds.schemes import OBSTORE_SCHEMES
 if TYPE_CHECKING:
     from obstore.store import RetryConfig
 
-# Faults that may pass are waited for, but not longer than this.
+# limits for sending a request again after a fault that may pass
 RETRIES: RetryConfig = {"max_retries": 10, "retry_timeout": timedelta(minutes=1)}
 # the variable of Google's own libraries, and those of the Azure CLI, which obstore does not know
 GCS_EMULATOR = "STORAGE_EMULATOR_HOST"

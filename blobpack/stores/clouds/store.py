@@ -82,6 +82,7 @@ class CloudStore(Store):
         )
         self.counters.count_request(len(tail), len(tail), time.perf_counter() - began)
         self.size, self.version = found.size, found.version
+        # This server sends the last bytes only by their positions, which the size tells.
         if tail_bytes and not tail and self.size:
             tail = self.fetch(max(0, self.size - tail_bytes), self.size)
         self.tail = tail

@@ -1,8 +1,8 @@
 """A new object in another cloud, written front to back like a file.
 
-Strategy: the bytes of an object of one part are sent in one request, and the server checks the condition in the same
-step. A larger object is sent in parts, and appears when they are complete. No cloud lets obstore set a condition there, so
-the object at the key is looked at right before.
+Strategy: an object of one part is sent in one request, and the server checks the condition in the same step. A larger
+object is sent in parts, and appears when all parts are there. obstore can't set a condition for parts, so the upload looks
+at the object at the key right before it joins the parts.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def uploading(
     Args:
         url: URL of the object.
         expected_bytes: Estimated largest size of the object.
-        replaces: Version of the object that this one replaces; another object stays as it is.
+        replaces: Version of the object that may be replaced; any other object stays as it is.
         new: There must be no object at the key yet.
         media_type: Content-Type of the object; None: by its suffix.
         properties: Properties of the object that it replaces, which it keeps unless S3Options gives others.
@@ -131,6 +131,7 @@ class CloudUpload(Sink):
             BlobChangedError: the source is no longer the version that was opened.
             StorageError: the server refused or could not be reached.
         """
+        # obstore can't have the server copy a part of another object.
         for start in range(0, size, PART_BYTES):
             self.write(source.read_range(start, min(start + PART_BYTES, size)))
 
@@ -163,6 +164,7 @@ class CloudUpload(Sink):
             self.version = self._client.put(self._key, self._part, self._wanted, self._about)
             self._count(1, began)
             return
+        # All parts are sent before the check, so that little time passes between the check and the last request.
         writer = self._begin()
         writer.settle()
         self._wanted.check(self._client, self._key)
@@ -191,6 +193,7 @@ def _about(location: Location, media_type: str | None, properties: Properties) -
     options, kept = location.access.s3, properties.arguments
     chosen = options.content_type or kept.get(CONTENT_TYPE)
     about = {CONTENT_TYPE: media_type or chosen or media_type_of(options, location.key)}
+    # The later ones win.
     return {**kept, **options.metadata, **about}
 
 
