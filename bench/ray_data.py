@@ -180,6 +180,7 @@ def main() -> None:
     ray.init(
         num_cpus=2,
         object_store_memory=OBJECT_STORE_BYTES,
+        _node_ip_address="127.0.0.1",  # nothing listens on another address
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,

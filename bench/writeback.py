@@ -1,7 +1,9 @@
-"""What starting to write to the disk early gains a pack: .venv/bin/python bench/writeback.py FOLDER [--files N] [--rounds N]
+"""Measure how much time a pack gains by starting to write to the disk early.
 
-While it writes, `pack` calls sync_file_range(2) for each 8 MiB. Here it packs files to a disk, and by turns without these calls,
-which a preloaded library replaces by nothing. GNU tar followed by an fsync takes its turn, too. FOLDER lies on that disk.
+    .venv/bin/python bench/writeback.py FOLDER [--files N] [--rounds N]
+
+`pack` calls sync_file_range(2) for each 8 MiB that it writes. This program packs files into FOLDER with these calls, without
+them (a preloaded library replaces them by nothing), and with GNU tar and an fsync. The three take turns.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ cdef class NameHashes:
         return 0
 
     cdef NameHashes copy(self, open_file):
-        """Return hashes of their own, in a file of their own."""
+        """Return a copy of the hashes, with a file of its own."""
         cdef NameHashes made = NameHashes()
         cdef int error = 0
         made.first = made.count = self.first
@@ -302,9 +302,9 @@ cdef class PartHashes:
 cdef inline name_hash hash_twice(
     const char* name, int64_t length, uint64_t secret
 ) noexcept nogil:
-    """Return hash_name(name, length, 0), and the one of the seed `secret`.
+    """Return the hashes of a name for the seeds 0 and `secret`; see hash_name.
 
-    Both are computed side by side, as each step waits for the one before.
+    Each step of a hash waits for the step before. So both are computed at one time.
     """
     cdef uint64_t begun = <uint64_t> length * <uint64_t> 0x9E3779B97F4A7C15
     cdef name_hash hashed
@@ -461,9 +461,9 @@ cdef class IndexBuilder:
         return b"".join(encoded)
 
     cdef int spill_if_many(self) except -1:
-        """Write hashes to a file when they are many.
+        """Write the hashes to a file if there are many of them.
 
-        Those of the last part stay in memory, as their normal forms may be noted.
+        Hashes of the last part stay in memory, because their normal forms may follow.
         """
         if self.open_file is None or (
             not self.names.is_spilled and self.names.count < self.in_memory
@@ -694,9 +694,9 @@ cdef class IndexBuilder:
         cdef int growth
         names.spill_recent(self.open_file)
         for growth in range(GROWTHS):
-            # by an eighth: a page that overflows by chance needs no more room
+            # An eighth more pages are enough if a page overflows by chance.
             pages = (least + (least * growth + 7) // 8) * SPILL_PARTS
-            # before the first page is written: a sink that is a stream can't go back
+            # Checked before the first page is written, because a stream can't go back.
             if self.spilled_fit(names, pages):
                 return 0, pages, self._spilled_pages(names, pages, repeated)
         return 0, 0, []

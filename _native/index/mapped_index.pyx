@@ -245,11 +245,11 @@ cdef class MappedIndex:
         return self.region.row_count
 
     def forget_pages(self):
-        """Let the system take the pages that were read out of this process's memory.
+        """Remove the pages that were read from the memory of this process.
 
         They stay in the page cache, and reads may go on meanwhile.
         """
-        # the pages are those of a file, so nothing gets lost
+        # Nothing gets lost, because the pages belong to a file.
         madvise(self.map, self.map_bytes, MADV_DONTNEED)
 
     cdef int refuse_cut_file(self) except -1:

@@ -102,8 +102,9 @@ def find_end_if_equal(
 
     Returns:
         Where the archive ends, if it has these members and no others, in this order.
-        None if something differs, or can't be read, or needs more than this to be told:
-        hard links, global headers, and members behind an end of the archive.
+        None if something differs or can't be read, or if there is something that this
+        pass can't compare: hard links, global headers, and members behind an end of the
+        archive.
     """
     cdef matching m
     cdef int64_t end

@@ -65,8 +65,8 @@ def opened_collection(given: Location, location: Location) -> Iterator[tuple[Col
     try:
         with ExitStack() as stack:
             if stored.is_remote:
-                # All of it is written again, and a look-up in a remote index would cost a request. In memory, three million
-                # members took 400 MB.
+                # The whole file is needed to write the new one, and each lookup in a remote index takes a request. A copy on
+                # disk needs little memory: in memory, three million members took 400 MB.
                 copy = stack.enter_context(local_copy(store))
                 index = Index._from_stored(open_stored(copy, 0, stored.footer))
             else:
@@ -80,13 +80,13 @@ def opened_collection(given: Location, location: Location) -> Iterator[tuple[Col
 def replacing_collection(
     location: Location, version: str, check_held: Callable[[], None] | None
 ) -> Iterator[BinaryIO]:
-    """Open a new file, which replaces the file of a collection when the block ends, if that is still the same file."""
+    """Open a new file. When the block ends, it replaces the file of a collection if nobody else has replaced that file."""
     if location.is_local:
         with replacing(location, ready=check_held) as file:
             yield file
         return
     with replacing_object(location, replaces=version) as upload, tempfile.TemporaryFile() as file:
-        # at once: the later of two appends fails here
+        # This is checked before anything is written, so that the later of two appends fails at once.
         upload.claim()
         yield file
         file.seek(0)

@@ -206,7 +206,7 @@ def _check_names(
         StaleIndexError: a name differs.
     """
     names, bounds = take_names(found.names, found.name_bounds, rows.data)
-    # Mostly all names are equal. This comparison makes no string of each name.
+    # Usually all names are equal. This comparison makes no string of each name.
     if bounds == columns.name_bounds and names == columns.packed_names():
         return
     others: dict[int, list[str]] = {}

@@ -100,7 +100,7 @@ class IndexFile:
         Raises:
             FormatError: it is something else.
         """
-        # by type: True and False are of type int, too
+        # isinstance would accept True and False, too.
         if type(value) is not int or not 0 <= value < 1 << 63:
             raise self.fault(
                 f"{member!r} has {what} {value!r}, expected a whole number of 0 to 2⁶³ - 1"

@@ -50,7 +50,6 @@ def hash_payloads(store: Store, index: Index | None = None) -> Hashes:
     digests = [""] * len(members)
     # The next member stands at the end of the list, where pop() is cheap.
     waiting = sorted(range(len(members)), key=members.__getitem__, reverse=True)
-    # Several members are open at a time if they share bytes, as hard links do.
     open_rows: dict[int, hashlib._Hash] = {}
     for begin in range(0, size, READ_BYTES):
         body = memoryview(store.read_range(begin, min(begin + READ_BYTES, size)))

@@ -66,7 +66,7 @@ class Format(NamedTuple):
         """The kind of output, which replaces only files of its kind."""
 
         def recognise(store: Store) -> bool:
-            # outputs are files and objects, and have one
+            # Every output is a file or an object, so it has a location.
             if store.location is None:
                 return False
             return FORMATS[format_of(IndexFile(store.location, store))] is self

@@ -1,15 +1,15 @@
-"""Connections as the server keeps them: short ways for answers, and bounds on clients that send too much or too slowly.
+"""The connections of the server: fast answers, and bounds on clients that send too much or too slowly.
 
-Strategy: uvicorn writes the head of an answer and its body one after the other, and uvloop 0.23 sends each at once. On
-loopback, an image of 5 kB took 36 to 38 µs of the server's time so, because the first send wakes the client for the head
-alone. Joined, it takes 30 to 34 µs.
+Strategy: uvicorn writes the head of an answer and then its body, and uvloop 0.23 sends each of them at once. The first
+send wakes the client for the head alone. On loopback, an image of 5 kB then took 36 to 38 µs of the server's time. If
+head and body are sent together, it takes 30 to 34 µs.
 
-A plain GET of an image that the page cache holds is answered where its head ends, without the task, event and messages
-of an ASGI call, which take a third of the time of such an answer. Every other request goes to the ASGI application, which
-could answer those too.
+A plain GET of an image that the page cache holds is answered as soon as its head has come, without an ASGI call. The
+task, event and messages of such a call take a third of the time of an answer. Every other request goes to the ASGI
+application.
 
-httptools keeps all that it gets until a head is complete, and uvicorn has no timeout for that. So a head has a largest
-size, and a time in which it must be complete. A timer looks at each connection every 30 s, so a request costs no timer.
+httptools keeps all bytes that come until a head is complete, and uvicorn has no timeout for that. So a head has a largest
+size, and must be complete in time. One timer looks at each connection every 30 s, so a request needs no timer of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     # gets the target of a GET as it was sent; returns the encoded header fields of a 200 and its body, or None
     ReadyAnswer = Callable[[bytes], tuple[bytes, bytes] | None]
 
-# the head of an answer is smaller; a piece of a body is not held back
+# Every head of an answer is smaller than this. A piece of a body is mostly larger, and is not held back.
 HELD_BYTES_MAX = 4096
 # Request line and header fields, and what follows a body as trailers; nginx accepts 32 KiB. A head that arrives within one
 # read, of up to 256 KiB, is accepted.
@@ -200,9 +200,9 @@ class ReadyAnswers(Bounds):
     on_response_complete: Callable[[], None]
 
     _ready_answer: ReadyAnswer
-    # whether the request that is being parsed was answered here
+    # True if this class has answered the request that is being parsed.
     _is_answered = False
-    # Of requests that arrive together, only the first is answered here: the others must not hold up other clients.
+    # If several requests arrive together, only the first is answered here, so that other clients get their turn.
     _may_answer = False
 
     def data_received(self, data: bytes) -> None:
@@ -223,12 +223,12 @@ class ReadyAnswers(Bounds):
             super().on_message_complete()  # type: ignore[misc]  # uvicorn's
 
     def _is_plain(self) -> bool:
-        """Return whether a request is a GET without body or conditions, behind which no answer is under way."""
+        """Return whether a request is a GET without body or conditions, and no other answer is under way."""
         parser, cycle = self.parser, self.cycle
         if (
             parser.get_method() != b"GET"
             or (cycle is not None and not cycle.response_complete)
-            # the client does not take the answers before
+            # The client has not received the earlier answers yet.
             or self.flow.write_paused
             or not parser.should_keep_alive()
             or parser.get_http_version() != "1.1"
@@ -237,7 +237,7 @@ class ReadyAnswers(Bounds):
         return NOT_PLAIN.isdisjoint(dict(self.headers))
 
     def _answer(self) -> bool:
-        """Send the answer, if there is one that waits for nothing; return whether there was."""
+        """Send the answer if it is ready; return whether it was."""
         ready = self._ready_answer(self.url)
         if ready is None:
             return False
@@ -248,7 +248,7 @@ class ReadyAnswers(Bounds):
             head += (name, b": ", value, b"\r\n")
         head += (fields, b"\r\n")
         self.transport.writelines((b"".join(head), body))
-        # a head that is awaited now is another one
+        # The next head gets its full time.
         self._seen = None
         self.on_response_complete()
         return True

@@ -97,7 +97,7 @@ class Blob(Reader):
         self._opened_index: Index | None = None
         self.hedge = hedge
         self._is_remote = store.is_remote
-        # reads members by their names, rows and Members natively; None until a member was read, or if the blob has no such reads
+        # Native reads of members by name, row or Member. None before the first read, and if the blob has no native reads.
         self._reads: MemberReads | None = None
 
     @property

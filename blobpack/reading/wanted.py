@@ -1,4 +1,4 @@
-"""The form in which an image is wanted, and the checks of arguments that say it."""
+"""The form in which an image is wanted, and the checks of the arguments for it."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def first_headers(index: Index) -> tuple[list[tuple[str, list[tuple[int, str]]]]
 def encode(blobs: list[SourceBlob]) -> tuple[bytes, int]:
     """Write a `.tar.idx`; see table.py."""
     (blob,) = blobs
-    # 8 bytes a number, as struct's "Q" of Energon writes them on the machines it runs on
+    # Energon writes numbers in the byte order of the machine, and it runs on little-endian machines.
     samples, offsets = first_headers(blob.index)
     numbers = array("Q", offsets)
     if sys.byteorder == "big":

@@ -68,7 +68,7 @@ def read(file: IndexFile, store: Store) -> Index:
             offsets.append((begin, begin + file.checked(key, size, "byte_size")))
     # a database of an older version: its samples are compared with a scan
     if not database.has("sample_parts", *PARTS):
-        # the order of rows in a table means nothing
+        # SQLite promises no order of the rows in a table.
         offsets.sort()
         ends = [max((end for _, end in offsets), default=0)]
         return scanned_samples(array("Q", [begin for begin, _ in offsets] + ends), file, store)

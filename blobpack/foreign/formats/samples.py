@@ -61,7 +61,7 @@ def group_samples(
     """
     samples: list[tuple[str, list[tuple[int, str]]]] = []
     last = None
-    # a sample that comes again later is another one, as for all three programs
+    # If a stem comes again later, that is another sample, as in all three programs.
     for row, name in enumerate(names):
         found = split(name)
         if found is None:

@@ -44,7 +44,7 @@ def read(file: IndexFile, store: Store) -> Index:
 def encode(blobs: list[SourceBlob]) -> tuple[bytes, int]:
     """Write an offsets file; see table.py."""
     (blob,) = blobs
-    # 44 MB for a million members
+    # The file is made in memory, because it has only 44 MB for a million members.
     target = io.BytesIO()
     rows = write_table(
         lambda: [TablePart(blob.index)], target, "path", "pkl", whole=True, force=False

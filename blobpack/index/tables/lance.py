@@ -44,12 +44,12 @@ def to_lance(
             target,
             schema=table.schema.append(field),
             data_storage_version=STORAGE_VERSION,
-            # the blob lies where it lies
+            # The blob does not lie in the dataset's own folder.
             allow_external_blob_outside_bases=True,
             storage_options=dict(storage_options or {}),
         )
     except OSError as exc:
-        # behind it stands a line of Lance's own source
+        # Lance's message ends with a place in its own source.
         reason = str(exc).partition(", /")[0]
         raise StorageError(f"{target}: the dataset can't be written: {reason}") from exc
 
@@ -64,7 +64,7 @@ def _batches(pa: Any, table: Any, field: Any, places: Places) -> Iterator[Any]:
         sizes = piece.column("offset_end").to_numpy() - starts
         empty = sizes == 0
         numbers = places.numbers[first : first + len(piece)]
-        # a payload is either bytes or a range, and a range of no bytes is an error
+        # A payload is either bytes or a range. For Lance, an empty range is an error, so an empty payload is written as bytes.
         inline = [b"" if is_empty else None for is_empty in empty.tolist()]
         uris = [urls[number] for number in numbers.tolist()]
         values = pa.StructArray.from_arrays(

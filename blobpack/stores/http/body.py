@@ -41,7 +41,7 @@ class Incoming(NamedTuple):
     timeout_s: float
 
     def deadline_after(self, began: float, size: int) -> float:
-        """Return when a body of a size must have come that began at a time, by the monotonic clock."""
+        """Return the time of the monotonic clock by which a body must have come, from its size and the time it began."""
         # Each attempt that timed out doubles the timeout, and so the deadline: other threads may share a slow link.
         return began + self.timeout_s * (2 + size / SLOWEST_BYTES)
 

@@ -28,7 +28,7 @@ GONE = {
     416: BlobChangedError,
 }
 CONTENT_RANGE = re.compile(rb"bytes (\d+)-(\d+)/(\d+|\*)")
-# In a head in small letters. The header is a list of options, in which case does not count (RFC 9110, 7.6.1).
+# This is searched for in a head in lower case, because the options in this header are case-insensitive (RFC 9110, 7.6.1).
 CLOSES = re.compile(rb"\r\nconnection:[^\r\n]*\bclose\b")
 # Two elements of the XML that describes an S3 error. They are searched for, not parsed: the body may be cut, and if it
 # was sent in chunks, the sizes of the chunks are still in it.
@@ -112,7 +112,7 @@ def parse_headers(head: bytes) -> dict[bytes, bytes]:
 def closes_after(head: bytes) -> bool:
     """Return whether the server closes the connection after the response with this head."""
     lowered = head.lower()
-    # Most heads do not hold the word, and then the expression need not be searched for.
+    # Most heads do not hold the word. This test is faster than a search for the expression.
     return b"close" in lowered and CLOSES.search(lowered) is not None
 
 

@@ -75,7 +75,7 @@ def client_of(options: S3Options = NO_OPTIONS) -> S3Client:
     return _of_this_process(options).s3
 
 
-# a session has a client of its own, so one of the same keys is used again
+# Each session has a client of its own, so the session for a pair of keys is kept.
 @lru_cache(maxsize=CLIENTS_MAX)
 def session_with_keys(
     access_key: str, secret_key: str, token: str | None, region: str | None

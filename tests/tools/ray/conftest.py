@@ -38,6 +38,7 @@ def _cluster(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         ray.init(
             num_cpus=2,
             object_store_memory=OBJECT_STORE_BYTES,
+            _node_ip_address="127.0.0.1",  # nothing listens on another address
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
