@@ -337,7 +337,7 @@ def test_wrong_usage_is_exit_2(packed):
         ),
         (
             ("collect", "out.tar", "-o", "https://host/all.idx"),
-            "-o is a path, or a URL that can be written to",
+            "neither a local path nor a URL that can be written to",
         ),
         (("merge", "out.tar", "all.tar.zst"), "this writes plain tars"),
         (("subset", "out.tar", "some.tzst"), "this writes plain tars"),

@@ -24,7 +24,7 @@ NOT_RUN = {
     "start.md": 1,
     "tables.md": 1,
     "compression.md": 1,
-    "speed.md": 2,
+    "speed.md": 3,
     "comparison.md": 1,
     "s3-face.md": 3,
     "encord.md": 2,

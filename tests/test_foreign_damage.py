@@ -111,6 +111,13 @@ def test_a_line_of_dali_that_is_one_long_word(tmp_path):
     assert "line 2 is not extension, offset, size and name" in str(error)
 
 
+def test_a_statement_in_a_database_that_is_not_utf_8(tmp_path):
+    content = WITH_ROWS["ratarmount"](CATS).replace(b"CREATE TABLE", b"CREATE TABL\xc5")
+    error = refusal(content, tmp_path)
+    assert "SQLite can't read it: malformed database schema" in str(error)
+    assert r"TABL\xc5" in str(error)
+
+
 def test_templates_of_kerchunk_that_would_fill_memory(tmp_path):
     text = {
         "version": 1,

@@ -679,6 +679,10 @@ def test_every_choice_has_a_case() -> None:
         "OnError",  # argument of BlobFileSystem.cat: tests/test_fsspec.py
         "OffsetsFormat",
         "ProblemKind",  # no argument: check_project says it
+        *(
+            "RayColumn",
+            "RayOrder",
+        ),  # arguments of read_blobs: tests/test_ray_read.py, tests/tools/ray
         "SortKey",
         "Property",
         "Rescan",  # of the command line alone

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from lookalike import Answer, Asked, Lookalike
 from s3server import close_idle_connections, forget_clients
-from test_serve import JPEG, PROGRAM, TIMEOUT_S, client_of, server
+from test_serve import JPEG, TIMEOUT_S, client_of, server
 
 import blobpack
 from blobpack.gateway.gallery import write_gallery
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
     from s3server import S3Server
 
 NAMES = [f"cats/{number}.jpg" for number in range(20)]
+
+# `blobpack gallery`, also where the tests run under nohup: then programs ignore SIGINT
+GALLERY = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from blobpack.cli.program import run
+sys.argv[0:1] = ["blobpack", "gallery"]
+run()
+"""
 
 
 @pytest.fixture
@@ -168,7 +178,7 @@ def test_a_signal_while_a_page_is_uploaded_leaves_the_old_one(
     before = s3_env.stored(bucket, "set.html")
     with NoPages(s3_env) as proxy:
         process = subprocess.Popen(
-            [PROGRAM, "gallery", published, "--url", "https://example.org/other.tar"],
+            [sys.executable, "-c", GALLERY, published, "--url", "https://example.org/other.tar"],
             env=s3_env.env(endpoint=proxy.endpoint),
             stderr=subprocess.PIPE,
             text=True,

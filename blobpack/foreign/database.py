@@ -91,6 +91,10 @@ class Database:
         # a text that is not UTF-8 is an OperationalError, a number that is too large an OverflowError
         except (sqlite3.Error, OverflowError) as exc:
             raise file.fault(f"SQLite can't read it: {exc}") from exc
+        # SQLite's own message quotes a text of the file that is not UTF-8
+        except UnicodeDecodeError as exc:
+            said = exc.object.decode(errors="backslashreplace")
+            raise file.fault(f"SQLite can't read it: {said}") from exc
 
 
 def encode_database(
