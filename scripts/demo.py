@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 import blobpack
-from blobpack.reading.image import decode_image
+from blobpack.reading.decode import decode_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

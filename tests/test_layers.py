@@ -1,10 +1,12 @@
 """Imports point down the ladder of wings, and the public names are what they say."""
 
 import ast
+import importlib
 import pickle
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import cloudpickle
@@ -161,3 +163,24 @@ def test_a_function_that_mentions_the_package_goes_to_another_process(used_befor
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["scan", "Index"]
     assert pickle.loads(pickle.dumps(blobpack.scan)) is blobpack.scan
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        path
+        for folder in ("scripts", "bench")
+        for path in sorted((PACKAGE.parent / folder).rglob("*.py"))
+    ],
+    ids=lambda path: path.name,
+)
+def test_what_programs_beside_the_package_import_is_there(path: Path) -> None:
+    """mypy looks at the package alone, and most of these programs run in no test."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "blobpack":
+            # of PyTorch and Ray: their environments run these
+            with suppress(blobpack.errors.PackageMissingError):
+                module = importlib.import_module(str(node.module))
+                for alias in node.names:
+                    if not hasattr(module, alias.name):
+                        importlib.import_module(f"{node.module}.{alias.name}")
