@@ -62,6 +62,7 @@ PAGE = 4096
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # Threads make calls in any order, so the number of a call differs from run to run.
 SHIFT_MAX = 3
+NOT_REACHED = "the call was not reached"
 
 
 @dataclass
@@ -140,40 +141,39 @@ class Trial:
         opened = [call.number for call in calls if call.name == "open" and call.result >= 0]
         return [Fault(at, "before", number, at_import=True) for at in opened for number in SIGNALS]
 
-    def _run(self, fault: Fault | None = None, *, at_import: bool = False) -> Outcome:
+    def _run(
+        self, fault: Fault | None = None, *, at_import: bool = False, meanwhile: str = ""
+    ) -> Outcome:
         return self._commands.run(
             self.scenario.command,
             self.work,
             fault,
             is_installed=at_import,
             watched=PACKAGE if at_import else None,
+            meanwhile=meanwhile,
         )
 
-    def _broken(self, fault: Fault) -> tuple[Outcome, Call | None]:
+    def _broken(self, fault: Fault, meanwhile: str = "") -> tuple[Outcome, Call | None]:
         """Run the command with a fault, and return the call at which it happened; None if it was not reached."""
-        self.restore()
-        outcome = self._run(fault, at_import=fault.at_import)
-        return outcome, next((call for call in outcome.calls if call.is_broken), None)
+        for _ in range(1 + SHIFT_MAX):
+            self.restore()
+            outcome = self._run(fault, at_import=fault.at_import, meanwhile=meanwhile)
+            hit = next((call for call in outcome.calls if call.is_broken), None)
+            # Threads that read ahead may make fewer calls than in the first run: then aim as far from the end as there.
+            missing = len(self.calls) - len(outcome.calls)
+            if hit is not None or fault.at_import or missing <= 0:
+                break
+            fault = replace(fault, at=max(1, fault.at - missing))
+        return outcome, hit
 
     def break_at(self, fault: Fault) -> list[Problem]:
         """Run the command with a fault, and check what is left; then run it again, and check that, too."""
         if self.scenario.meanwhile:
             return self._race_at(fault)
         outcome, hit = self._broken(fault)
-        for _ in range(SHIFT_MAX):
-            # Threads that read ahead may make fewer calls than in the first run: then aim as far from the end as there.
-            missing = len(self.calls) - len(outcome.calls)
-            if hit is not None or fault.at_import or missing <= 0:
-                break
-            fault = replace(fault, at=max(1, fault.at - missing))
-            outcome, hit = self._broken(fault)
         where = str(hit) if hit else f"call {fault.at}"
         tree = read_tree(self.work)
-        texts = (
-            ["the call was not reached"]
-            if hit is None
-            else self._problems(outcome, fault, hit, tree)
-        )
+        texts = [NOT_REACHED] if hit is None else self._problems(outcome, fault, hit, tree)
         texts += self.problems_later(tree, killed=fault.is_kill)
         if fault.kind == "dropped" and self._runs_on(fault, outcome, tree):
             texts.append("the command runs on")
@@ -195,10 +195,9 @@ class Trial:
     def _race_at(self, fault: Fault) -> list[Problem]:
         """Run the other command while this one is stopped at a call, and check that both did what they say."""
         scenario = self.scenario
-        self.restore()
-        outcome = self._commands.run(
-            scenario.command, self.work, fault, meanwhile=scenario.meanwhile
-        )
+        outcome, hit = self._broken(fault, scenario.meanwhile)
+        if hit is None:
+            return [Problem(scenario.name, str(fault), f"call {fault.at}", NOT_REACHED)]
         problems = reading_problems(self.work)
         done = []
         for command, each in ((scenario.command, outcome), (scenario.meanwhile, outcome.meanwhile)):
@@ -214,8 +213,7 @@ class Trial:
         problems += [
             f"left behind: {hide_hex(path)}" for path in tree if path.endswith((".tmp", ".void"))
         ]
-        where = next((str(call) for call in outcome.calls if call.is_broken), "")
-        return [Problem(scenario.name, str(fault), where, text) for text in problems]
+        return [Problem(scenario.name, str(fault), str(hit), text) for text in problems]
 
     def _members_after(self, commands: tuple[str, ...]) -> dict[str, bytes]:
         """Return the members after some commands, one after the other."""
