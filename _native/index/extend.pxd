@@ -42,7 +42,7 @@ cdef struct extension:
 
 
 cdef inline int64_t place_of(const hash_run* run, uint32_t row) noexcept nogil:
-    """Find a row by a binary search, because rows ascend; -1 if it is not in the run."""
+    """Find a row by a binary search, because rows ascend; -1: it is not in the run."""
     cdef int64_t low = 0, high = run.count, middle
     while low < high:
         middle = (low + high) // 2
