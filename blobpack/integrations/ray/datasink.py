@@ -10,7 +10,7 @@ from blobpack.integrations.ray.ray_data import BlockAccessor, Datasink
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from blobpack.collection.collect import CollectReport
+    from blobpack.collection.report import CollectReport
     from blobpack.integrations.ray.blob_set import BlobSet
     from blobpack.model import Payload
 
