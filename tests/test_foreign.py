@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import sqlite3
 import tarfile
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import pytest
+from click.testing import CliRunner
 from foreign_indexes import (
     FOLDER,
     FORMATS,
@@ -28,7 +30,8 @@ from foreign_indexes import (
 )
 
 import blobpack
-from blobpack.errors import DuplicateNameError, FormatError, StorageError
+from blobpack.cli.main import main
+from blobpack.errors import DuplicateNameError, FormatError, MissingIndexWarning, StorageError
 from blobpack.model import ForeignFormat
 from blobpack.writing.embed import embed_index
 
@@ -232,6 +235,40 @@ def test_a_file_of_energon_beside_the_blob_is_no_error(tar):
         assert blob.read("cats/0001.json") == PAYLOADS["cats/0001.json"]
     with pytest.raises(StorageError, match="is no index of one blob"):
         blobpack.scan(tar).save(tar.with_name("samples.tar.idx"))
+
+
+@pytest.mark.parametrize("place", ["local", "s3"])
+@pytest.mark.parametrize("beside", ["nothing", "energon"])
+def test_the_command_that_a_message_names_makes_an_index_that_is_found(
+    place, beside, tar, s3_env: S3Server, monkeypatch
+):
+    if beside == "energon":
+        shutil.copy(SAMPLES["energon"], f"{tar}.idx")
+    blob = str(tar)
+    if place == "s3":
+        bucket = s3_env.new_bucket()
+        for path in tar.parent.iterdir():
+            s3_env.put(bucket, path.name, path.read_bytes())
+        blob = f"s3://{bucket}/samples.tar"
+    monkeypatch.chdir(tar.parent)
+    runner = CliRunner()
+    with pytest.warns(MissingIndexWarning) as caught:
+        blobpack.open_blob(blob).close()
+    with pytest.raises(StorageError, match="has no index") as refused:
+        blobpack.collect([blob], tar.with_name("all.idx"))
+    (command,) = re.findall("`blobpack (.*?)`", str(caught[0].message))
+    done = runner.invoke(main, command.replace("FILE", "own.idx").split())
+    assert done.exit_code == 0, done.output
+    if command.endswith("-o FILE"):
+        assert "index='FILE'" in str(caught[0].message)
+        assert "`" not in str(refused.value)
+        blobpack.open_blob(blob, index="own.idx").close()
+    else:
+        assert f"`blobpack {command}`" in str(refused.value)
+        blobpack.open_blob(blob).close()
+        blobpack.collect([blob], tar.with_name("all.idx"))
+    if beside == "energon" and place == "local":
+        assert blobpack.open_blob(tar, index=f"{tar}.idx").index == blobpack.scan(tar)
 
 
 def test_references_of_many_tars(tar, tmp_path):

@@ -26,6 +26,7 @@ from blobpack.indexfile.writer import PAGE_NAMES, write_sections
 from blobpack.look_ahead import map_ahead
 from blobpack.model import redacted
 from blobpack.opening.find_index import embedded_index, first_found, sidecar_index
+from blobpack.opening.index_command import index_command
 from blobpack.opening.locations import name_from
 from blobpack.quoting import quoted
 from blobpack.stores.open import open_tar
@@ -263,8 +264,9 @@ class CollectionWriter:
                 raise
             return scan_store(store)
         if index is None and not self.scan:
+            command = index_command(store.location) if store.location else None
             raise StorageError(
-                f"{store.url} has no index: `blobpack index {store.url}` makes one, or {setting('scan', True)} scans it now"
+                f"{store.url} has no index: {f'{command} makes one, or ' if command else ''}{setting('scan', True)} scans it now"
             )
         return index
 
