@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from blobpack.errors import StorageError
+from blobpack.foreign.index_command import index_command
 from blobpack.indexfile.open import INDEX
 from blobpack.opening.find_index import embedded_index, first_found, sidecar_index
-from blobpack.opening.index_command import index_command
 from blobpack.opening.kind import collection_location, kind_of
 from blobpack.stores.access.objects import put_object
 from blobpack.stores.location import Location

@@ -75,7 +75,7 @@ def open_index(
     # said of it.
     scanned = None if store.is_remote else scan_store(store)
     # imported here, because most blobs have an index
-    from blobpack.opening.index_command import how_to_index
+    from blobpack.foreign.index_command import how_to_index
 
     warn_caller(
         f"{store.url} has no index, so its headers are scanned; {how_to_index(store)}",

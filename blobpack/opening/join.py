@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from blobpack._native.index_writer import LookupFullError
 from blobpack.columns import FACT_WITHOUT_UNKNOWN
 from blobpack.errors import DuplicateNameError, FormatError, StaleIndexError, StorageError
+from blobpack.foreign.index_command import index_command
 from blobpack.indexfile.extend import PAGE_NAMES_WITH_ROOM, Base
 from blobpack.indexfile.identity import COLLECTION_IDENTITY, identify
 from blobpack.indexfile.mapped import LocalIndex
@@ -26,7 +27,6 @@ from blobpack.indexfile.writer import PAGE_NAMES, write_sections
 from blobpack.look_ahead import map_ahead
 from blobpack.model import redacted
 from blobpack.opening.find_index import embedded_index, first_found, sidecar_index
-from blobpack.opening.index_command import index_command
 from blobpack.opening.locations import name_from
 from blobpack.quoting import quoted
 from blobpack.stores.open import open_tar
