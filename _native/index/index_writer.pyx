@@ -10,7 +10,6 @@ from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset, strerror
-from posix.unistd cimport dup
 
 from index.blocks cimport (
     BLOCK_ROWS,
@@ -64,7 +63,7 @@ from index.spill cimport (
     spill_read,
 )
 
-from os import urandom
+from os import dup, urandom
 
 from blobpack.errors import ChecksumError, FormatError, StorageError
 
@@ -121,14 +120,15 @@ cdef class NameHashes:
         self.recent[row - self.first] = hashed
 
     cdef int begin_spill(self, open_file) except -1:
+        cdef int fd = -1
         try:
-            file = open_file()
+            with open_file() as file:
+                # of its own: __dealloc__ can't call methods of Python objects
+                fd = dup(file.fileno())
         except OSError as exc:
             raise StorageError(f"{TEMPORARY} can't be opened: {exc}") from exc
-        with file:
-            # a descriptor of its own: __dealloc__ can't call methods of Python objects
-            if not spill_init(&self.spill, dup(file.fileno())):
-                raise MemoryError
+        if not spill_init(&self.spill, fd):
+            raise MemoryError
         self.is_spilled = True
         return 0
 
