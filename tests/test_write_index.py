@@ -6,11 +6,12 @@ import io
 import mmap
 import os
 import random
+import resource
 import struct
 from array import array
 from itertools import accumulate
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import google_crc32c
 import pytest
@@ -406,15 +407,71 @@ def test_a_copy_of_hashes_has_names_of_its_own(make: Callable[[], NameHashes]) -
     assert sorted(asked) == sorted([(5, 4096), *((3 * i, 3072 + i) for i in range(1024))])
 
 
+def extended(names: list[bytes], pages: bytes, first_new: int) -> tuple[bytes, list[Any]]:
+    """Put the names from a row on into pages; return the pages, and the rows of one name."""
+    hashes = NameHashes(TemporaryFile)
+    add_all(hashes, names)
+    repeated: list[tuple[int, int]] = []
+    parts = hashes.extend_lookup(
+        len(pages) // PAGE,
+        first_new,
+        lambda first, last: pages[first * PAGE : last * PAGE],
+        names.__getitem__,
+        lambda row, other: repeated.append((row, other)),
+    )
+    return b"".join(parts), repeated
+
+
+@pytest.mark.parametrize("between", [0, 5])
+def test_names_of_one_print_in_one_page_come_from_several_parts(between: int) -> None:
+    """One page of a small lookup takes names of all parts of the hashes."""
+    names = [b"first"]
+    for part in (42, 43, 200, 255):
+        names += [name_of_hash(part << 56 | 0x123456789ABC)]
+        names += [name_of_hash(part << 56 | number) for number in range(between)]
+    pages, repeated = extended(names, lookup_of(names[:1])[1], 1)
+    assert repeated == []
+    assert_found(names, 0, pages)
+
+
+def test_rows_in_a_page_that_are_not_there_have_no_name() -> None:
+    """Their slots have the fingerprint of new names, and the checksum of the page is right."""
+    names = [b"first", name_of_hash(0xFF << 56 | 0x123456789ABC), b"second"]
+    page = bytearray(lookup_of(names[:1])[1])
+    slot = PAGE - 8 * 8 * (63 - (0x9ABC * 63 >> 16))
+    page[slot : slot + 16] = struct.pack("<IIII", *(0x12345678, 1 << 31) * 2)
+    pages, repeated = extended(names, sealed(bytes(page[4:])), 1)
+    assert repeated == []
+    assert 1 in rows_in_page(pages, names[1], 0)
+
+
 def test_a_file_of_hashes_that_cannot_be_written_or_read_is_a_storage_error(tmp_path: Path) -> None:
     hashes = NameHashes((tmp_path / "none").open, in_memory=1)
-    names = names_of_one_part(3276, 3000)
+    names = names_of_one_part(3277, 3000)
     with pytest.raises(StorageError, match=r"temporary file .* can't be opened: .*No such file"):
         lookup_of(names, hashes)
     (tmp_path / "a").touch()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def last_file() -> BinaryIO:
+        """Open a file, and leave no number for one more."""
+        file = (tmp_path / "a").open("r+b")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (file.fileno() + 1, limits[1]))
+        return file
+
+    hashes = NameHashes(last_file, in_memory=1)
+    try:
+        with pytest.raises(StorageError, match=r"can't be opened: .*Too many open files"):
+            lookup_of(names, hashes)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     hashes = NameHashes(lambda: (tmp_path / "a").open("rb"), in_memory=1)
     with pytest.raises(StorageError, match=r"temporary file .*: Bad file descriptor"):
         lookup_of(names, hashes)
+    # the chunk that could not be written is full, and takes no more hashes
+    for _ in range(3):
+        with pytest.raises(StorageError, match=r"temporary file .*: Bad file descriptor"):
+            hashes.make_lookup()
     hashes = NameHashes(lambda: (tmp_path / "a").open("r+b"), in_memory=1)
     add_all(hashes, [*names, *names[:1100]])
     os.truncate(tmp_path / "a", 0)

@@ -6,7 +6,6 @@ Hashes of the rows before are in a file, if there are many of them; see spill.px
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, strerror
-from posix.unistd cimport dup
 
 from index.name_hash cimport name_hash
 from index.spill cimport hash_spill, spill_add, spill_copy, spill_free, spill_init
@@ -52,16 +51,19 @@ cdef inline object spill_failure(int error):
 
 
 cdef inline int begin_spill(kept_hashes* kept, open_file) except -1:
+    from os import dup
+
     from blobpack.errors import StorageError
 
+    cdef int fd = -1
     try:
-        file = open_file()
+        with open_file() as file:
+            # of its own: it is closed where no Python object can be called
+            fd = dup(file.fileno())
     except OSError as exc:
         raise StorageError(f"{temporary_file()} can't be opened: {exc}") from exc
-    with file:
-        # a descriptor of its own: it is closed where no Python object can be called
-        if not spill_init(&kept.spill, dup(file.fileno())):
-            raise MemoryError
+    if not spill_init(&kept.spill, fd):
+        raise MemoryError
     kept.is_spilled = True
     return 0
 
