@@ -19,7 +19,7 @@ from unittest import mock
 import numpy as np
 
 from blobpack import BlobpackError, FormatError, Index
-from blobpack._native.index_writer import IndexBuilder, LookupFullError
+from blobpack._native.name_hashes import LookupFullError, NameHashes
 from blobpack.columns import FACTS, Columns
 from blobpack.indexfile import encoder
 from blobpack.indexfile.extend import Base
@@ -145,8 +145,8 @@ def write(
 
     stored = before._stored
     base = Base.of(stored, compares_files=step.reports) if stored is not None else None
-    builder = partial(IndexBuilder, in_memory=step.in_memory)
-    with path.open("w+b") as file, mock.patch.object(encoder, "IndexBuilder", builder):
+    hashes = partial(NameHashes, in_memory=step.in_memory)
+    with path.open("w+b") as file, mock.patch.object(encoder, "NameHashes", hashes):
         sink = FileSink(file, str(path))
         options = {
             "identity": None,
