@@ -14,7 +14,7 @@ from blobpack.errors import BlobChangedError, StorageError
 from blobpack.stores.base import to_http_range
 from blobpack.stores.http.etag import differ
 from blobpack.stores.http.pool import pool_of
-from blobpack.stores.http.ranged import RangedGet, RangedStore, fault_of, if_match
+from blobpack.stores.http.ranged import RangedGet, RangedStore, fault_of, if_match, last_error
 from blobpack.stores.http.redirect import redirect_target
 from blobpack.stores.http.request import split_http
 from blobpack.stores.http.response import (
@@ -177,10 +177,7 @@ class HttpStore(RangedStore):
                     continue
             except Fault as fault:
                 if not retries.may_retry(fault):
-                    raise StorageError(
-                        f"{self.url}: can't open: {fault} "
-                        f"({describe_attempts(retries.failed, fault.request_id)})"
-                    ) from fault.__cause__
+                    raise last_error(self.url, "open", fault, retries.failed) from fault.__cause__
                 self.counters.count_retried()
             else:
                 return response

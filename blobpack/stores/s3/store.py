@@ -158,7 +158,7 @@ class S3Store(RangedStore):
 
     def _fetch_by_boto3(self, start: int, end: int, reason: NeedsBoto3Error) -> bytes:
         self.counters.count_boto3(str(reason))
-        return boto3_get.fetch(self.object_key, self.version, start, end)
+        return boto3_get.fetch(self.object_key, self.size, self.version, start, end)
 
     def _fetch_misdirected(self, start: int, end: int, reason: MisdirectedError) -> bytes:
         """Read through boto3, which finds the right region or credentials, and sign again with them."""
