@@ -8,7 +8,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from common.crc32c cimport crc32c_function
-from index.fill cimport hash_run, is_same, name_hash
+from index.fill cimport hash_run
+from index.name_hash cimport is_same
 from index.pages cimport (
     FREE_ROW,
     LINE_SLOTS,

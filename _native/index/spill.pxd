@@ -13,7 +13,7 @@ from libc.string cimport memcpy
 from posix.types cimport off_t
 from posix.unistd cimport close, pread, pwrite
 
-from index.fill cimport name_hash
+from index.name_hash cimport name_hash
 from index.pages cimport seeded
 
 cdef enum:
