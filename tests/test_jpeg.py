@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 
 import blobpack
 from blobpack.reading.decode import decode_image
-from blobpack.reading.jpeg import decode_jpeg, scale_for, turned
+from blobpack.reading.jpeg import decode_jpegs
 from blobpack.reading.wanted import Wanted
 
 # a folder of JPEGs to decode, besides those of this Python installation
@@ -65,7 +65,7 @@ def judge(payload: bytes, wanted: Wanted | None = None) -> str:
     assert np.array_equal(pixels, expected)
     assert pixels.flags.c_contiguous
     assert pixels.flags.writeable
-    return "Pillow" if decode_jpeg(payload, wanted, None) is None else "simplejpeg"
+    return "Pillow" if decode_jpegs([payload], wanted, None)[0] is None else "simplejpeg"
 
 
 def picture(rng: random.Random, width: int, height: int) -> Image.Image:
@@ -234,15 +234,16 @@ def test_real_files() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pixels_are_turned_as_pillow_turns_them(orientation: int) -> None:
-    pixels = np.arange(3 * 5 * 3, dtype=np.uint8).reshape(3, 5, 3)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("sides", [(1, 1), (5, 3), (150, 70), (64, 129)])
+def test_pixels_are_turned_as_pillow_turns_them(
+    orientation: int, mode: str, sides: tuple[int, int]
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", exif=exif)
-    with Image.open(file) as image:
-        expected = np.array(ImageOps.exif_transpose(image))
-    assert np.array_equal(turned(pixels, orientation), expected)
+    payload = encoded(picture(random.Random(7), *sides).convert(mode), exif=exif)
+    for wanted in (Wanted(), Wanted(None), Wanted(apply_exif_orientation=False)):
+        assert judge(payload, wanted) == "simplejpeg"
 
 
 @pytest.mark.parametrize(
@@ -261,4 +262,6 @@ def test_pixels_are_turned_as_pillow_turns_them(orientation: int) -> None:
 def test_the_smallest_scale_that_is_at_least_the_size(
     stored: tuple[int, int], wanted: tuple[int, int] | None, scale: int
 ) -> None:
-    assert scale_for(stored, wanted) == scale
+    payload = encoded(Image.new("RGB", stored[::-1]))
+    [pixels] = decode_jpegs([payload], Wanted(size=wanted), None)
+    assert pixels.shape == (-(-stored[0] // scale), -(-stored[1] // scale), 3)
