@@ -5,21 +5,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self, disjoint_base
 
+@disjoint_base
 class JpegDecoder:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         decode: Callable[..., Any],
         ndarray: type,
         empty: Callable[..., Any],
-        dtype: type,
+        dtype: np.dtype[np.uint8],
         *,
         from_colour: int,
         from_grey: int,
         turns: bool,
         height: int = 0,
         width: int = 0,
-    ) -> None: ...
+    ) -> Self: ...
     def decode(
         self,
         payloads: list[bytes],

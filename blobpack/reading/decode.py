@@ -12,7 +12,7 @@ from blobpack.reading.jpeg import decode_jpegs
 from blobpack.reading.wanted import Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -40,20 +40,20 @@ def decode_image(
         ValueError: the pixels have another shape or dtype than `out`.
     """
     outs = None if out is None else [out]
-    return next(decode_images([payload], [where], wanted or Wanted(), outs))
+    return next(decode_images([payload], lambda _: where, wanted or Wanted(), outs))
 
 
 def decode_images(
     payloads: list[bytes],
-    names: Sequence[object],
+    where: Callable[[int], object],
     wanted: Wanted,
-    outs: Sequence[NDArray[np.uint8]] | None,
+    outs: list[NDArray[np.uint8]] | None,
 ) -> Iterator[NDArray[np.uint8]]:
     """Decode the bytes of several images, JPEGs all at once; yield the pixels of each.
 
     Args:
         payloads: The images as they are stored.
-        names: Name the images in messages, by their str().
+        where: Returns what names image i in messages, by its str(). It is only called for a message.
         wanted: Mode, orientation and size.
         outs: An array for each image to decode into, all of one shape and dtype; None: new arrays.
 
@@ -63,13 +63,13 @@ def decode_images(
     """
     for i, pixels in enumerate(decode_jpegs(payloads, wanted, outs)):
         if pixels is None:
-            pixels = decode_by_pillow(payloads[i], names[i], wanted)
+            pixels = decode_by_pillow(payloads[i], where(i), wanted)
         elif wanted.size is not None and pixels.shape[:2] != wanted.size:
             pixels = resized_pixels(pixels, wanted.size)
         if outs is None or pixels is outs[i]:
             yield pixels
         else:
-            yield _copied(pixels, outs[i], names[i])
+            yield _copied(pixels, outs[i], where(i))
 
 
 def _copied(pixels: NDArray[np.uint8], out: NDArray[np.uint8], where: object) -> NDArray[np.uint8]:

@@ -58,26 +58,29 @@ def decode_ahead(
     """
     from blobpack.reading.decode import decode_images
 
-    def decode(group: list[Stored]) -> Iterator[NDArray[np.uint8]]:
-        payloads = [payload for payload, _, _ in group]
-        names = [Named(source, which) for _, which, _ in group]
-        if out is None:
-            yield from decode_images(payloads, names, wanted, None)
-            return
-        first = group[0][2]
-        outs = list(out[first : first + len(group)])
-        if outs:
-            yield from decode_images(payloads[: len(outs)], names, wanted, outs)
-        if len(outs) < len(group):
-            raise ValueError(
-                f"{names[len(outs)]}: out has room for {len(out)} images, and this is one more"
-            )
-
     with opened(blob) as source:
+
+        def decode(group: list[Stored]) -> Iterator[NDArray[np.uint8]]:
+            payloads = [payload for payload, _, _ in group]
+            first = group[0][2]
+            outs = None if out is None else list(out[first : first + len(group)])
+            return decode_images(payloads, lambda i: Named(source, group[i][1]), wanted, outs)
+
         # several may be an iterator, and each of them is needed twice: to read its payload, and in a message
         to_read, asked = tee(several)
-        stored = zip(source.read_many(to_read), asked, count(), strict=False)
+        stored: Iterator[Stored] = zip(source.read_many(to_read), asked, count(), strict=False)
+        if out is not None:
+            stored = _with_room(stored, source, len(out))
         yield from decode_groups(decode, stored, _size_of)
+
+
+def _with_room(stored: Iterator[Stored], source: Reader, most: int) -> Iterator[Stored]:
+    """Yield images as long as there is room for them."""
+    for image in stored:
+        if image[2] == most:
+            name = Named(source, image[1])
+            raise ValueError(f"{name}: out has room for {most} images, and this is one more")
+        yield image
 
 
 def _size_of(stored: Stored) -> int:

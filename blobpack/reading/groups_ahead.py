@@ -24,6 +24,7 @@ DECODERS_MAX = 16
 DECODED_AHEAD = 2
 # To hand a group over to a thread takes about 40 µs, and to decode an image of 2 KB about 20. So a thread gets many small
 # images at once, and large ones alone.
+FIRST_ITEMS_MAX = 4
 GROUP_ITEMS_MAX = 64
 GROUP_BYTES_MAX = 128 << 10
 # More than all small images ahead of the caller take, and little enough for any process.
@@ -98,7 +99,7 @@ def keep_freed_memory() -> None:
 def _grouped(items: Iterable[Item], size_of: Callable[[Item], int]) -> Iterator[list[Item]]:
     """Yield groups of items. The first groups are smaller, so that the first result can be taken soon."""
     group: list[Item] = []
-    size, most = 0, 1
+    size, most = 0, FIRST_ITEMS_MAX
     try:
         for item in items:
             group.append(item)

@@ -18,8 +18,6 @@ from PIL import Image
 from blobpack._native.jpegs import JpegDecoder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from blobpack.reading.wanted import Wanted
@@ -29,7 +27,7 @@ CHANNELS: dict[str | None, tuple[int, int]] = {"RGB": (3, 3), None: (3, 1), "L":
 
 
 def decode_jpegs(
-    payloads: list[bytes], wanted: Wanted, outs: Sequence[NDArray[np.uint8]] | None
+    payloads: list[bytes], wanted: Wanted, outs: list[NDArray[np.uint8]] | None
 ) -> list[NDArray[np.uint8] | None]:
     """Decode those of several images that are JPEGs which simplejpeg decodes as Pillow does.
 
