@@ -261,6 +261,7 @@ class Upload(Sink):
             StorageError: S3 refused or could not be reached.
         """
         if not self.multipart.id:
+            self._condition.look()
             if self._ready:
                 self._ready()
             self._put_whole()
