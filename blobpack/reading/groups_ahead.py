@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from functools import cache
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
 
 from blobpack.look_ahead import LookAhead
 from blobpack.threads import processor_count
@@ -48,9 +48,7 @@ class _Group(Generic[Item, Result]):
         decoded: The results; None: not yet.
     """
 
-    def __init__(
-        self, items: list[Item], decode: Callable[[list[Item]], Iterator[Result]]
-    ) -> None:
+    def __init__(self, items: list[Item], decode: Callable[[list[Item]], Iterator[Result]]) -> None:
         self._items = items
         self._decode = decode
         self._begun = threading.Lock()  # held from then on
@@ -128,9 +126,7 @@ def _decoded_groups(
             del failure
 
 
-def _next_decoded(
-    ahead: deque[_Group[Item, Result]], threads: LookAhead[None]
-) -> _Decoded[Result]:
+def _next_decoded(ahead: deque[_Group[Item, Result]], threads: LookAhead[None]) -> _Decoded[Result]:
     """Remove the first group, and return its results; decode groups until they are there."""
     first = ahead[0]
     for group in ahead:
@@ -142,8 +138,7 @@ def _next_decoded(
     else:
         threads.skip()
     ahead.popleft()
-    assert first.decoded is not None
-    return first.decoded
+    return cast("_Decoded[Result]", first.decoded)
 
 
 @cache
