@@ -13,6 +13,7 @@ from index.mapped_region cimport (
     do_job,
     forget_pages,
     is_found,
+    is_sound,
     map_region,
     mapped_region,
     unmap_region,
@@ -217,7 +218,13 @@ cdef class MappedIndex:
         cdef bint ended
         begin_job(&self.mapped, job)
         ended = do_job(&self.mapped, work, job)
+        if is_sound(job, ended):
+            return False
         what = "the part" if work == find_by_name else "the block"
+        return self.check(job, ended, what)
+
+    cdef bint check(self, const row_job* job, bint ended, str what) except -1:
+        """Raise the error of a job; return whether the index was overwritten."""
         return check_job(&self.mapped, job, ended, what, self.where)
 
     cdef bint finds(
@@ -424,7 +431,7 @@ cdef class MappedIndex:
                 raise MemoryError
             with nogil:
                 ended = do_job(&self.mapped, copy_rows, &job)
-            if check_job(&self.mapped, &job.row, ended, "the block", self.where):
+            if self.check(&job.row, ended, "the block"):
                 return self.renewed().mapped.rows(first, last)
             return MemberColumns(*to_python(&out))
         finally:

@@ -120,6 +120,16 @@ cdef inline void begin_job(mapped_region* mapped, row_job* job) noexcept nogil:
     job.position = 0
 
 
+cdef inline bint is_sound(const row_job* job, bint ended) noexcept nogil:
+    """Return whether what a job has read can be used. If not, check_job says why."""
+    return (
+        not ended
+        and job.kind == FAULT_NONE
+        and not job.overwritten
+        and not job.shortened
+    )
+
+
 cdef inline bint check_job(
     const mapped_region* mapped, const row_job* job, bint ended, str what, str where
 ) except -1:
@@ -154,17 +164,11 @@ cdef inline object unreadable(str where):
 cdef inline bint is_found(
     mapped_region* mapped, guarded_work work, row_job* job, bint with_crc32c
 ) noexcept nogil:
-    """Find a member without errors: False also for what check_job raises or returns."""
+    """Find a member; return False if there is none, or what was read can't be used."""
     job.region = &mapped.region
     job.known = mapped.known
     job.with_crc32c = with_crc32c and mapped.facts & HAS_CRC32C
-    return (
-        not do_job(mapped, work, job)
-        and job.kind == FAULT_NONE
-        and job.row >= 0
-        and not job.overwritten
-        and not job.shortened
-    )
+    return is_sound(job, do_job(mapped, work, job)) and job.row >= 0
 
 
 cdef inline int bring(
