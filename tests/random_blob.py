@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import blobpack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
     from pathlib import Path
     from random import Random
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def pack_random(
-    folder: Path, rng: Random, folders: Sequence[str], sizes: Sequence[int]
+    folder: Path, rng: Random, folders: Iterable[str], sizes: Iterable[int]
 ) -> tuple[bytes, Index]:
     """Pack members of these sizes, in these folders of the blob; return the blob, with its index inside, and the index."""
     payloads = [

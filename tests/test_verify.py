@@ -37,7 +37,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Index]:
     """A blob of 300 members of 0 to 9,000 bytes, some with pax headers, and its index."""
     rng = random.Random(3)
     folders = [f"d{i % 5}" for i in range(COUNT)]
-    sizes = [rng.choice((0, 1, 512, 9000)) for _ in range(COUNT)]
+    sizes = (rng.choice((0, 1, 512, 9000)) for _ in range(COUNT))
     return pack_random(tmp_path_factory.mktemp("packed"), rng, folders, sizes)
 
 
