@@ -221,6 +221,7 @@ DECODERS = Decoders(Wanted(), {"raw.png": None, "up": bytes.upper}, lambda array
         ("txt", "né".encode(), "né"),
         ("json", b'{"a": [1]}', {"a": [1]}),
         ("npy", npy([1, 2]), [1, 2]),
+        ("npy", npy(np.array([1, 2], ">i4")), [1, 2]),
         ("png", png(), [[[7] * 3] * 2, [[0] * 3] * 2, [[0] * 3] * 2]),
         ("seg.png", png(), [[[7] * 3] * 2, [[0] * 3] * 2, [[0] * 3] * 2]),
         ("raw.png", b"as it is", b"as it is"),
@@ -243,7 +244,9 @@ def test_grey_images_have_one_channel() -> None:
     ("field", "payload"),
     [
         *(("cls", b""), ("cls", b"one"), ("txt", b"\xff"), ("json", b"{"), ("npy", b"")),
+        ("json", b"[" * 100_000),
         ("npy", npy(np.array([object()]))),
+        ("npy", npy(np.zeros(3)).replace(b"(3,), }" + b" " * 14, b"(%d,), }" % 10**15)),
     ],
 )
 def test_a_payload_that_is_no_such_value_is_named(field: str, payload: bytes) -> None:
@@ -251,6 +254,13 @@ def test_a_payload_that_is_no_such_value_is_named(field: str, payload: bytes) ->
         DECODERS.value(field, payload, "o.tar: a.x")
     with pytest.raises(ImageError, match=r"o\.tar: a\.x"):
         DECODERS.value("png", b"no image", "o.tar: a.x")
+
+
+def test_an_error_of_a_function_of_the_caller_is_noted_with_the_member() -> None:
+    decoders = Decoders(Wanted(), {"bin": int}, lambda array: array)
+    with pytest.raises(ValueError, match="invalid literal") as caught:
+        decoders.value("bin", b"x", "o.tar: a.bin")
+    assert caught.value.__notes__ == ["while decoding o.tar: a.bin"]
 
 
 # Reading
