@@ -107,10 +107,12 @@ def plan(samples: int, batch: int = 1, **others: Any) -> Plan:
     return Plan(samples, batch, **given)
 
 
-def through_workers(order: EpochOrder, rank: int, workers: int) -> list[list[int]]:
+def through_workers(
+    order: EpochOrder, rank: int, workers: int, *, first: int = 0
+) -> list[list[int]]:
     """The batches of a rank, taken from its workers in turn, as a DataLoader takes them."""
     running: list[Iterator[Any] | None] = [
-        order.of_worker(rank, worker, workers) for worker in range(workers)
+        order.of_worker(rank, worker, workers, first=first) for worker in range(workers)
     ]
     batches = []
     while any(running):
@@ -163,6 +165,19 @@ def test_an_epoch_continues_where_it_stopped(made: Plan, workers: int, data: st.
         begin = data.draw(st.integers(0, len(whole)))
         rest = order.of_worker(rank, worker, workers, begin=begin)
         assert [n for block in rest for n in block.tolist()] == whole[begin:]
+
+
+@given(PLANS, st.integers(1, 4), st.data())
+def test_any_number_of_workers_begins_at_a_batch(
+    made: Plan, workers: int, data: st.DataObject
+) -> None:
+    order = EpochOrder(made, 1)
+    for rank in range(made.ranks):
+        whole = through_workers(order, rank, 1)
+        first = data.draw(st.integers(0, len(whole)))
+        assert through_workers(order, rank, workers, first=first) == whole[first:]
+        counts = [made.samples_of(rank, worker, workers, first=first) for worker in range(workers)]
+        assert sum(counts) == sum(map(len, whole[first:]))
 
 
 def test_without_a_seed_samples_stay_in_their_order() -> None:

@@ -106,7 +106,7 @@ class Decoders:
         return payload
 
 
-def native(array: NDArray[Any]) -> NDArray[Any]:
+def native(array: Any) -> Any:
     """Return an array in the byte order of this machine; PyTorch takes no other."""
     # a .npz file is not an array, and PyTorch says so
     if not isinstance(array, np.ndarray) or array.dtype.isnative:
