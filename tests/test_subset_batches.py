@@ -9,7 +9,7 @@ from tars import Tar
 
 import blobpack
 from blobpack.editing import copy_members
-from blobpack.index.scratch import ScratchIndex
+from blobpack.index.stored.scratch import ScratchIndex
 
 IMAGES = [(f"{number:03}.bin", bytes([number]) * (number * 37 % 1700)) for number in range(60)]
 
@@ -134,7 +134,7 @@ def test_a_temporary_folder_that_is_full_leaves_nothing(monkeypatch, tmp_path):
     source = packed(tmp_path / "a.tar")
     monkeypatch.setattr(copy_members, "MEMBERS_IN_MEMORY_MAX", 0)
     with open("/dev/full", "r+b", buffering=0) as full:
-        monkeypatch.setattr("blobpack.index.scratch.TemporaryFile", lambda **_: full)
+        monkeypatch.setattr("blobpack.index.stored.scratch.TemporaryFile", lambda **_: full)
         with pytest.raises(blobpack.StorageError) as caught:
             blobpack.subset(source, tmp_path / "o.tar", range(60))
     folder = tempfile.gettempdir()

@@ -15,7 +15,7 @@ from blobpack.columns import FACTS, Columns
 from blobpack.editing.source_blobs import OpenBlobs
 from blobpack.errors import DuplicateNameError
 from blobpack.index.index import Index
-from blobpack.index.scratch import write_scratch
+from blobpack.index.stored.scratch import write_scratch
 from blobpack.indexfile.footer import PART_ROWS
 from blobpack.tar.names import normal_lookup
 from blobpack.tar.splicing.splice import splice
