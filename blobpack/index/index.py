@@ -123,14 +123,11 @@ class Index(ReferringRows):
     def _cut(self, rows: range | NDArray[np.int64]) -> Index:
         """Return an index of some rows of this one; a range has the step 1. Many rows of a mapped index stay in its file."""
         mapped = self._mapped
-        found: Columns | StoredIndex
         if mapped is not None and len(rows) > ROWS_IN_MEMORY_MAX:
-            found = choose(mapped, rows)
-        elif isinstance(rows, range):
-            found = self._columns_of(rows.start, rows.stop)
-        else:
-            found = self._take(rows)
-        return self._index_of(found, rows)
+            return self._index_of(choose(mapped, rows), rows)
+        if isinstance(rows, range):
+            return self._index_of(self._columns_of(rows.start, rows.stop), rows)
+        return self._index_of(self._take(rows), rows)
 
     def _index_of(self, found: Columns | StoredIndex, rows: range | NDArray[np.int64]) -> Index:
         """Return an index of members that were cut from this one, which remembers their rows here."""
@@ -142,6 +139,15 @@ class Index(ReferringRows):
         index.identity = self.identity
         index._origin = origin_of(self).at(rows)
         return index
+
+    def _view(self, rows: range | NDArray[np.int64]) -> Index:
+        """Return an index of some rows, for use while this one is open. Rows of a mapped index stay in its file."""
+        mapped = self._mapped
+        if mapped is None:
+            return self._cut(rows)
+        if isinstance(mapped, ChosenRows):
+            return self._index_of(mapped.of_rows(rows), rows)
+        return self._index_of(ChosenRows(mapped, rows), rows)
 
     def _rows_sliced(self, rows: slice) -> range | NDArray[np.int64]:
         # the numbers of a range are those that slicing a list takes

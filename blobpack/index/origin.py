@@ -83,6 +83,22 @@ def common_identity(indexes: list[Index], *, one_origin: bool) -> Identity | Non
     return known[0] if len(identities) == 1 and known else None
 
 
+def as_run(rows: NDArray[np.int64]) -> range | NDArray[np.int64]:
+    """Return rows as a range, if each one follows the one before."""
+    first, count = (int(rows[0]), len(rows)) if len(rows) else (0, 0)
+    # the first and the last one tell about most arrays at once
+    if count and rows[-1] - first == count - 1 and ascends(rows, strictly=True):
+        return range(first, first + count)
+    return rows
+
+
+def ascends(rows: range | NDArray[np.int64], *, strictly: bool = False) -> bool:
+    """Return whether no row is smaller than the one before; strictly: whether each one is larger."""
+    if isinstance(rows, range):
+        return rows.step > 0
+    return bool((rows[1:] > rows[:-1] if strictly else rows[1:] >= rows[:-1]).all())
+
+
 def as_array(rows: range | NDArray[np.int64]) -> NDArray[np.int64]:
     """Return rows as an array."""
     import numpy as np

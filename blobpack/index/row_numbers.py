@@ -48,8 +48,10 @@ def existing_rows(rows: Any, count: int, name: str = "rows") -> NDArray[np.int64
         wrong = np.flatnonzero((numbers < -count) | (numbers >= count))
         if len(wrong):
             raise no_row(numbers[wrong[0]], count)
-    whole = numbers.astype(np.int64, copy=False)
-    return np.where(whole < 0, whole + count, whole)
+    # a copy: the caller may change the array
+    whole = numbers.astype(np.int64)
+    whole[whole < 0] += count
+    return whole
 
 
 def rows_to_read(rows: Any, count: int) -> Sequence[int]:

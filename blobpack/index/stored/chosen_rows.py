@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from blobpack._native.packed import measure
 from blobpack._native.results import FoundRow, row_of_member
 from blobpack.asked_members import row_number
+from blobpack.index.origin import ascends
 from blobpack.indexfile.footer import PART_ROWS, Footer
 from blobpack.indexfile.name_table import NameTable
 
@@ -47,13 +48,24 @@ class ChosenRows:
         """
         self._base, self._numbers = base, numbers
         self._table = NameTable(self.parts)
-        payload_bytes, last_end = sums_of(self.parts()) if sums is None else sums
-        self.footer = Footer.of_rows(len(numbers), payload_bytes, last_end, base.footer.facts)
+        self._sums = sums
         # of rows in another order, the last one of a name is not the one that the base finds
-        self._ascends = isinstance(numbers, range) or bool((numbers[1:] >= numbers[:-1]).all())
+        self._ascends = ascends(numbers)
 
     def __len__(self) -> int:
         return len(self._numbers)
+
+    @property
+    def footer(self) -> Footer:
+        """What the footer of an index file would say of these rows."""
+        if self._sums is None:
+            self._sums = sums_of(self.parts())
+        return Footer.of_rows(len(self), *self._sums, self.facts)
+
+    @property
+    def facts(self) -> frozenset[str]:
+        """Names of the facts that the index has."""
+        return self._base.footer.facts
 
     def rows(self, first: int, last: int) -> Columns:
         """Copy the rows first:last out of the map."""
