@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from s3server import Endpoint
 
 Trait = Literal[
@@ -128,6 +130,7 @@ class Lookalike(ThreadingHTTPServer):
         endpoint: URL of the proxy.
         traits: How the server behaves; tests change them while it runs.
         requests: Method and path with query of all requests that came, in order.
+        spoiled: Requests whose answers are spoiled, each once; see spoil.
     """
 
     daemon_threads = True
@@ -142,6 +145,7 @@ class Lookalike(ThreadingHTTPServer):
         self.endpoint = f"http://127.0.0.1:{self.server_port}"
         self.traits = {*traits}
         self.requests: list[tuple[str, str]] = []
+        self.spoiled: list[tuple[Callable[[Asked], bool], Answer | None, bool]] = []
         # The sizes of the parts of uploads, by upload and number.
         self.sizes: dict[str, dict[int, int]] = {}
         self._errors: list[Exception] = []
@@ -164,13 +168,25 @@ class Lookalike(ThreadingHTTPServer):
         if isinstance(error, Exception) and not isinstance(error, OSError):
             self._errors.append(error)
 
+    def spoil(
+        self, wanted: Callable[[Asked], bool], answer: Answer | None = None, *, is_done: bool = True
+    ) -> None:
+        """Spoil the answer to the next such request.
+
+        Args:
+            wanted: Recognises the request.
+            answer: What the client gets; None: nothing, and the connection is closed.
+            is_done: The server carries out the request before.
+        """
+        self.spoiled.append((wanted, answer, is_done))
+
     def refuse(self, asked: Asked) -> Answer | None:
         """Return the error with which the server answers a request that it does not know; None if it knows it."""
         traits, conditions = self.traits, {"if-match", "if-none-match"} & asked.headers.keys()
         if "a web page" in traits:
             return Answer(200, {"Content-Type": "text/html"}, PAGE)
         if "conditional writes: 501" in traits and asked.is_write and conditions:
-            return _error(501, "NotImplemented", "A header that you provided is not implemented.")
+            return error(501, "NotImplemented", "A header that you provided is not implemented.")
         if asked.is_part_copy and (
             "part copies: 501" in traits
             or (
@@ -178,14 +194,14 @@ class Lookalike(ThreadingHTTPServer):
                 and "x-amz-copy-source-if-match" in asked.headers
             )
         ):
-            return _error(501, "NotImplemented", "UploadPartCopy is not implemented.")
+            return error(501, "NotImplemented", "UploadPartCopy is not implemented.")
         if asked.method == "GET" and "uploads" in asked.query:
             for status, code in ((403, "AccessDenied"), (501, "NotImplemented")):
                 if f"lists of uploads: {status}" in traits:
-                    return _error(status, code, "ListMultipartUploads")
+                    return error(status, code, "ListMultipartUploads")
         is_list = asked.method == "GET" and {"list-type", "uploads"} & asked.query.keys()
         if "no right to list" in traits and is_list:
-            return _error(403, "AccessDenied", "Access Denied")
+            return error(403, "AccessDenied", "Access Denied")
         if "parts of one size" in traits:
             return self._refuse_parts(asked)
         return self._refuse_suffix(asked)
@@ -194,9 +210,9 @@ class Lookalike(ThreadingHTTPServer):
         if not asked.suffix:
             return None
         if "suffix ranges: 400" in self.traits:
-            return _error(400, "InvalidHeaderValue", "The value of one of the headers is invalid.")
+            return error(400, "InvalidHeaderValue", "The value of one of the headers is invalid.")
         if "suffix ranges: 416" in self.traits:
-            return _error(416, "InvalidRange", "The requested range is not satisfiable")
+            return error(416, "InvalidRange", "The requested range is not satisfiable")
         return None
 
     def _refuse_parts(self, asked: Asked) -> Answer | None:
@@ -212,7 +228,7 @@ class Lookalike(ThreadingHTTPServer):
                 for number in re.findall(rb"<PartNumber>(\d+)</PartNumber>", asked.body)
             )
             if len({*sizes}) > 1 or (sizes and last > sizes[0]):
-                return _error(
+                return error(
                     400, "InvalidPart", "All non-trailing parts must have the same length."
                 )
         return None
@@ -224,7 +240,7 @@ class Lookalike(ThreadingHTTPServer):
         if "suffix ranges: 200" in traits and asked.suffix and status == 206:
             return self._whole(asked, headers)
         if "no right to list" in traits and asked.is_read and status == 404:
-            return _error(403, "AccessDenied", "Access Denied")
+            return error(403, "AccessDenied", "Access Denied")
         if "ranges by status 200" in traits and status == 206:
             status = 200
         if "part copies have no ETag" in traits and asked.is_part_copy:
@@ -249,7 +265,8 @@ class Lookalike(ThreadingHTTPServer):
         return Answer(200, headers, self.upstream.stored(bucket, key))
 
 
-def _error(status: int, code: str, message: str) -> Answer:
+def error(status: int, code: str, message: str) -> Answer:
+    """Return an error as S3 sends it."""
     text = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
     return Answer(status, {"Content-Type": "application/xml"}, text.encode())
 
@@ -284,7 +301,15 @@ class Handler(BaseHTTPRequestHandler):
             {name.lower(): value for name, value in self.headers.items()},
             self.rfile.read(int(self.headers["Content-Length"] or 0)),
         )
-        answer = self.server.refuse(asked)
+        spoiled = next((each for each in self.server.spoiled if each[0](asked)), None)
+        if spoiled is not None:
+            self.server.spoiled.remove(spoiled)
+            if spoiled[2]:
+                self.relay(asked)
+            if spoiled[1] is None:
+                self.close_connection = True
+                return
+        answer = spoiled[1] if spoiled else self.server.refuse(asked)
         if answer is None:
             answer = self.server.change(asked, self.relay(asked))
         self.send(asked, answer)

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 import blobpack
-from blobpack._native.index_writer import IndexBuilder
+from blobpack._native.name_hashes import NameHashes
 from blobpack.cli.main import main
 from blobpack.indexfile import extend
 
@@ -241,11 +241,8 @@ def test_the_command_adds(folder):
 # The native part, with more pages than parts
 
 
-def builder_of(names, first_row=0):
-    builder = IndexBuilder(TemporaryFile)
-    if first_row:
-        blocks = first_row // 1024
-        builder.continue_from(memoryview(bytes(8 * blocks)).cast("q"), 0, None, None)
+def hashes_of(names, first_row=0):
+    hashes = NameHashes(TemporaryFile, first_row=first_row)
     packed = [name.encode() for name in names]
     for first in range(0, len(names), 1024):
         part = packed[first : first + 1024]
@@ -253,25 +250,19 @@ def builder_of(names, first_row=0):
         for name in part:
             at += len(name)
             bounds.append(at)
-        zeros = memoryview(bytes(8 * len(part))).cast("q")
-        builder.add(
-            b"".join(part),
-            memoryview(struct.pack(f"<{len(bounds)}q", *bounds)).cast("q"),
-            zeros,
-            zeros,
-        )
-    return builder
+        hashes.add(b"".join(part), memoryview(struct.pack(f"<{len(bounds)}q", *bounds)).cast("q"))
+    return hashes
 
 
 @pytest.mark.parametrize("page_names", [1, 3, 4, 8, 100, 250])
 def test_names_are_put_into_pages_of_any_number(page_names):
     old, new = many("old", 1024), [*many("new", 700), "old/00005", "new/00003"]
-    seed, count, parts = builder_of(old).lookup(page_names=page_names)
+    seed, count, parts = hashes_of(old).make_lookup(page_names=page_names)
     pages = b"".join(parts)
     assert (seed, count) == (0, -(-1024 // page_names))
     repeated = []
     extended = b"".join(
-        builder_of(new, 1024).extended_lookup(
+        hashes_of(new, 1024).extend_lookup(
             count,
             1024,
             lambda first, last: pages[first * PAGE : last * PAGE],

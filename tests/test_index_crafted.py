@@ -24,9 +24,10 @@ from blobpack import (
     Member,
     MemberNotFoundError,
 )
+from blobpack._native.block_encoder import BlockEncoder
 from blobpack._native.fetched_index import decode_blocks, page_number, rows_in_page
-from blobpack._native.index_writer import IndexBuilder
 from blobpack._native.mapped_index import MappedIndex
+from blobpack._native.name_hashes import NameHashes
 from blobpack._native.results import NO_SUCH_NAME, OTHER_MEMBER
 from blobpack.columns import MEDIA_TYPES
 from blobpack.indexfile.open import read_footer
@@ -735,21 +736,21 @@ def columns(count: int) -> dict[str, Any]:
 @pytest.mark.parametrize("column", list(columns(1))[2:])
 @pytest.mark.parametrize("count", [2, 4])
 def test_columns_of_different_lengths_are_not_written(column: str, count: int) -> None:
-    builder = IndexBuilder()
+    encoder = BlockEncoder()
     with pytest.raises(ValueError, match="columns that are not all of 3 members"):
-        builder.add(**columns(3) | {column: columns(count)[column]})
-    assert builder.add(**columns(3))
-    assert len(builder) == 3
+        encoder.add(**columns(3) | {column: columns(count)[column]})
+    assert encoder.add(**columns(3))
+    assert len(encoder) == 3
 
 
 def test_only_the_last_part_ends_within_a_block() -> None:
-    builder = IndexBuilder()
-    first = builder.add(**columns(2048))
-    second = builder.add(**columns(5))
-    assert (len(builder), builder.blocks_bytes) == (2053, len(first) + len(second))
+    encoder = BlockEncoder()
+    first = encoder.add(**columns(2048))
+    second = encoder.add(**columns(5))
+    assert (len(encoder), encoder.blocks_bytes) == (2053, len(first) + len(second))
     with pytest.raises(ValueError, match="only the last part may end within a block"):
-        builder.add(**columns(5))
-    assert IndexBuilder().lookup() == (0, 0, [b""])
+        encoder.add(**columns(5))
+    assert NameHashes().make_lookup() == (0, 0, [b""])
 
 
 NAMES_TO_ORDER = ["", "a", "aa", "ab", "b", "ba", "a\x00", "é", "\udcff"]

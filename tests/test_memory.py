@@ -24,8 +24,9 @@ import pytest
 from tars import BLOCK, END, header, pax
 
 from blobpack import FormatError, Index, Member
+from blobpack._native.block_encoder import BlockEncoder
 from blobpack._native.fetched_index import decode_blocks
-from blobpack._native.index_writer import IndexBuilder
+from blobpack._native.name_hashes import NameHashes
 from blobpack._native.pickles import OffsetsDecoder, encode_batch
 from blobpack._native.scan import walk_headers
 from blobpack._native.stream import TarStream
@@ -177,12 +178,14 @@ def writing(folder: Path) -> Callable[[], object]:
     bounds = memoryview(struct.pack("<2q", 0, 1)).cast("q")
 
     def work() -> object:
-        builder = IndexBuilder()
-        for _ in range(3):  # the normal forms of names grow with the names
-            builder.add(b"", nothing, nothing[1:], nothing[1:])
-            builder.note_files(b"a", bounds)
-        builder.compare_files(lambda *_: True)
-        return [written(plain), len(builder), b"".join(builder.lookup()[2])]
+        encoder, names = BlockEncoder(), NameHashes()
+        for _ in range(3):
+            encoder.add(b"", nothing, nothing[1:], nothing[1:])
+            names.add(b"", nothing)
+        files = names.copy()
+        files.add(b"a", bounds)
+        pages = [b"".join(hashes.make_lookup()[2]) for hashes in (names, files)]
+        return [written(plain), len(encoder), encoder.directory(0), pages]
 
     return work
 

@@ -6,25 +6,28 @@ import io
 import mmap
 import os
 import random
+import resource
 import struct
 from array import array
 from itertools import accumulate
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import google_crc32c
 import pytest
 from plain_reader import PlainIndex, hash_of
 
 from blobpack import ChecksumError, FormatError, Index, Member, StorageError
+from blobpack._native.block_encoder import BlockEncoder
 from blobpack._native.fetched_index import decode_blocks, page_number, rows_in_page
-from blobpack._native.index_writer import IndexBuilder
 from blobpack._native.mapped_index import MappedIndex
+from blobpack._native.name_hashes import NameHashes
 from blobpack.columns import MEDIA_TYPES
 from blobpack.indexfile.open import read_footer
 from blobpack.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 BLOCK_ROWS = 1024
@@ -123,18 +126,18 @@ def test_blocks_and_directory_are_as_the_format_says(seed: int) -> None:
     for _ in range(12):
         rows = random_rows(rng)
         count = len(rows.names)
-        builder = IndexBuilder()
+        encoder = BlockEncoder()
         parts = [(0, count)] if rng.random() < 0.5 or count <= 1024 else [(0, 1024), (1024, count)]
-        written = b"".join(builder.add(**rows.part(*part).arguments()) for part in parts)
+        written = b"".join(encoder.add(**rows.part(*part).arguments()) for part in parts)
         firsts = range(0, count, BLOCK_ROWS)
         blocks = [expected_block(rows.part(first, first + 1024), first) for first in firsts]
         assert written == b"".join(blocks)
-        assert (len(builder), builder.blocks_bytes) == (count, len(written))
+        assert (len(encoder), encoder.blocks_bytes) == (count, len(written))
         base = rng.choice([0, 512, 1 << 40])
         starts = [base + start for start in accumulate(map(len, blocks), initial=0)]
         body = struct.pack(f"<I{len(starts)}Q", DIRECTORY, *starts).ljust(PAGE - 4, b"\0")
-        assert builder.directory(base) == sealed(body)
-        assert builder.guide() == (rows.names[::1024] if rows.names == sorted(rows.names) else None)
+        assert encoder.directory(base) == sealed(body)
+        assert encoder.guide() == (rows.names[::1024] if rows.names == sorted(rows.names) else None)
         # what is written is read
         found = decode_blocks(
             written, array("q", [start - base for start in starts]), 0, count, 1 << 62, 31, "x", 0
@@ -150,11 +153,11 @@ def test_blocks_and_directory_are_as_the_format_says(seed: int) -> None:
 @pytest.mark.parametrize("blocks", [1, 509, 510, 511, 1020, 1021, 1022])
 def test_a_directory_has_as_many_pages_as_it_needs(blocks: int) -> None:
     """One position for each block, and one where the last block ends."""
-    builder = IndexBuilder()
+    encoder = BlockEncoder()
     count = (blocks - 1) * BLOCK_ROWS + 1
     nothing = memoryview(bytes(8 * (count + 1))).cast("q")
-    size = len(builder.add(b"", nothing, nothing[1:], nothing[1:])) // blocks
-    pages = builder.directory(10)
+    size = len(encoder.add(b"", nothing, nothing[1:], nothing[1:])) // blocks
+    pages = encoder.directory(10)
     assert len(pages) == -(-(blocks + 1) // PAGE_POSITIONS) * PAGE
     found: list[int] = []
     for number, at in enumerate(range(0, len(pages), PAGE)):
@@ -164,25 +167,28 @@ def test_a_directory_has_as_many_pages_as_it_needs(blocks: int) -> None:
         found += struct.unpack_from(f"<{PAGE_POSITIONS}Q", page, 8)
     whole = len(expected_block(Rows([b""] * 1024, [0] * 1024, [0] * 1024, {}), 0))
     assert found[:blocks] == [10 + whole * i for i in range(blocks)]
-    assert found[blocks] == 10 + builder.blocks_bytes
+    assert found[blocks] == 10 + encoder.blocks_bytes
     assert not any(found[blocks + 1 :])
     assert size <= whole
 
 
-def add_all(builder: IndexBuilder, names: list[bytes]) -> None:
-    zeros = [0] * len(names)
+def add(hashes: NameHashes, names: list[bytes]) -> None:
+    hashes.add(b"".join(names), array("q", accumulate(map(len, names), initial=0)))
+
+
+def add_all(hashes: NameHashes, names: list[bytes]) -> None:
     for first in range(0, len(names), BLOCK_ROWS):
-        builder.add(**Rows(names, zeros, zeros, {}).part(first, first + BLOCK_ROWS).arguments())
+        add(hashes, names[first : first + BLOCK_ROWS])
 
 
 def lookup_of(
-    names: list[bytes], builder: IndexBuilder | None = None
+    names: list[bytes], hashes: NameHashes | None = None
 ) -> tuple[int, bytes, list[tuple[int, int]]]:
     """Make the lookup of names, and return its seed, its pages, and the rows of one name."""
-    builder = IndexBuilder() if builder is None else builder
-    add_all(builder, names)
+    hashes = NameHashes() if hashes is None else hashes
+    add_all(hashes, names)
     repeated: list[tuple[int, int]] = []
-    seed, count, parts = builder.lookup(lambda row, other: repeated.append((row, other)))
+    seed, count, parts = hashes.make_lookup(lambda row, other: repeated.append((row, other)))
     pages = b"".join(parts)
     assert len(pages) == count * PAGE
     return seed, pages, repeated
@@ -222,10 +228,10 @@ def test_equal_names_have_one_slot_which_has_the_last_row() -> None:
     assert all(names[row] == names[other] for row, other in repeated)
     assert len(repeated) == 3000 - len(set(names))
     assert_found(names, seed, pages)
-    builder = IndexBuilder()
-    add_all(builder, names)
+    hashes = NameHashes()
+    add_all(hashes, names)
     # what nobody asks about is not reported, and the lookup is the same
-    assert b"".join(builder.lookup()[2]) == pages
+    assert b"".join(hashes.make_lookup()[2]) == pages
 
 
 FIRST, SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -331,9 +337,9 @@ def test_a_lookup_that_overflows_under_all_seeds_is_made_larger() -> None:
 # Hashes in a file
 
 
-def spilling() -> IndexBuilder:
-    """Return a builder that keeps the hashes of one part of members in memory."""
-    return IndexBuilder(TemporaryFile, in_memory=1)
+def spilling() -> NameHashes:
+    """Return hashes of which those of one part of members are kept in memory."""
+    return NameHashes(TemporaryFile, in_memory=1)
 
 
 def names_of_one_part(rows: int, different: int) -> list[bytes]:
@@ -350,9 +356,9 @@ def test_hashes_in_a_file_make_a_lookup(count: int) -> None:
     assert (seed, len(pages)) == (0, 256 * PAGE)
     assert_found(names, seed, pages)
     assert sorted(repeated) == sorted(lookup_of(names)[2])
-    builder = spilling()
-    add_all(builder, names)
-    assert b"".join(builder.lookup()[2]) == pages
+    hashes = spilling()
+    add_all(hashes, names)
+    assert b"".join(hashes.make_lookup()[2]) == pages
 
 
 @pytest.mark.parametrize("rows", [3276, 3277, 10_000])
@@ -379,38 +385,98 @@ def test_hashes_in_a_file_that_collide_make_no_lookup() -> None:
     assert (seed, pages) == (0, b"")
 
 
-def test_normal_forms_are_compared_by_hashes_in_a_file() -> None:
-    """Some are in the file when the first normal form is noted."""
+@pytest.mark.parametrize("make", [NameHashes, spilling])
+def test_a_copy_of_hashes_has_names_of_its_own(make: Callable[[], NameHashes]) -> None:
+    """If hashes are spilled, some are in the file when they are copied."""
     filler = [b"f%d" % i for i in range(3 * 1024)]
     names = [b"./f%d" % (i * 3) for i in range(1024)]
-    builder = spilling()
-    add_all(builder, filler)
-    zeros = [0] * 1024
-    builder.add(**Rows(names, zeros, zeros, {}).arguments())
-    normal = [b"f%d" % (i * 3) for i in range(1024)]
-    builder.note_files(b"".join(normal), array("q", accumulate(map(len, normal), initial=0)))
-    builder.add(**Rows([b"f5", b"x"], zeros[:2], zeros[:2], {}).arguments())
+    hashes = make()
+    add_all(hashes, filler)
+    files = hashes.copy()
+    add(hashes, names)
+    add(files, [b"f%d" % (i * 3) for i in range(1024)])
+    for both in (hashes, files):
+        add(both, [b"f5", b"x"])
     asked: list[tuple[int, int]] = []
-    builder.compare_files(lambda row, other: asked.append((row, other)))
+    pages = b"".join(hashes.make_lookup(lambda row, other: asked.append((row, other)))[2])
+    assert asked == [(5, 4096)]
+    assert_found([*filler, *names, b"f5", b"x"], 0, pages)
+    asked.clear()
+    for _ in files.make_lookup(lambda row, other: asked.append((row, other)))[2]:
+        pass
     assert sorted(asked) == sorted([(5, 4096), *((3 * i, 3072 + i) for i in range(1024))])
-    with pytest.raises(ValueError, match="1024 names for 2 members"):
-        builder.note_files(b"", array("q", [0] * 1025))
+
+
+def extended(names: list[bytes], pages: bytes, first_new: int) -> tuple[bytes, list[Any]]:
+    """Put the names from a row on into pages; return the pages, and the rows of one name."""
+    hashes = NameHashes(TemporaryFile)
+    add_all(hashes, names)
+    repeated: list[tuple[int, int]] = []
+    parts = hashes.extend_lookup(
+        len(pages) // PAGE,
+        first_new,
+        lambda first, last: pages[first * PAGE : last * PAGE],
+        names.__getitem__,
+        lambda row, other: repeated.append((row, other)),
+    )
+    return b"".join(parts), repeated
+
+
+@pytest.mark.parametrize("between", [0, 5])
+def test_names_of_one_print_in_one_page_come_from_several_parts(between: int) -> None:
+    """One page of a small lookup takes names of all parts of the hashes."""
+    names = [b"first"]
+    for part in (42, 43, 200, 255):
+        names += [name_of_hash(part << 56 | 0x123456789ABC)]
+        names += [name_of_hash(part << 56 | number) for number in range(between)]
+    pages, repeated = extended(names, lookup_of(names[:1])[1], 1)
+    assert repeated == []
+    assert_found(names, 0, pages)
+
+
+def test_rows_in_a_page_that_are_not_there_have_no_name() -> None:
+    """Their slots have the fingerprint of new names, and the checksum of the page is right."""
+    names = [b"first", name_of_hash(0xFF << 56 | 0x123456789ABC), b"second"]
+    page = bytearray(lookup_of(names[:1])[1])
+    slot = PAGE - 8 * 8 * (63 - (0x9ABC * 63 >> 16))
+    page[slot : slot + 16] = struct.pack("<IIII", *(0x12345678, 1 << 31) * 2)
+    pages, repeated = extended(names, sealed(bytes(page[4:])), 1)
+    assert repeated == []
+    assert 1 in rows_in_page(pages, names[1], 0)
 
 
 def test_a_file_of_hashes_that_cannot_be_written_or_read_is_a_storage_error(tmp_path: Path) -> None:
-    builder = IndexBuilder((tmp_path / "none").open, in_memory=1)
-    names = names_of_one_part(3276, 3000)
+    hashes = NameHashes((tmp_path / "none").open, in_memory=1)
+    names = names_of_one_part(3277, 3000)
     with pytest.raises(StorageError, match=r"temporary file .* can't be opened: .*No such file"):
-        lookup_of(names, builder)
+        lookup_of(names, hashes)
     (tmp_path / "a").touch()
-    builder = IndexBuilder(lambda: (tmp_path / "a").open("rb"), in_memory=1)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def last_file() -> BinaryIO:
+        """Open a file, and leave no number for one more."""
+        file = (tmp_path / "a").open("r+b")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (file.fileno() + 1, limits[1]))
+        return file
+
+    hashes = NameHashes(last_file, in_memory=1)
+    try:
+        with pytest.raises(StorageError, match=r"can't be opened: .*Too many open files"):
+            lookup_of(names, hashes)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    hashes = NameHashes(lambda: (tmp_path / "a").open("rb"), in_memory=1)
     with pytest.raises(StorageError, match=r"temporary file .*: Bad file descriptor"):
-        lookup_of(names, builder)
-    builder = IndexBuilder(lambda: (tmp_path / "a").open("r+b"), in_memory=1)
-    add_all(builder, [*names, *names[:1100]])
+        lookup_of(names, hashes)
+    # the chunk that could not be written is full, and takes no more hashes
+    for _ in range(3):
+        with pytest.raises(StorageError, match=r"temporary file .*: Bad file descriptor"):
+            hashes.make_lookup()
+    hashes = NameHashes(lambda: (tmp_path / "a").open("r+b"), in_memory=1)
+    add_all(hashes, [*names, *names[:1100]])
     os.truncate(tmp_path / "a", 0)
     with pytest.raises(StorageError, match=r"temporary file .*: Input/output error"):
-        builder.lookup()
+        hashes.make_lookup()
 
 
 # What is refused
@@ -420,7 +486,7 @@ def test_the_names_of_a_block_take_no_more_than_4_gib() -> None:
     bounds = array("q", [0, 1 << 32])
     zero = array("q", [0])
     with pytest.raises(FormatError, match="the names of 1,024 members take more than 4 GiB"):
-        IndexBuilder().add(b"a", bounds, zero, zero)
+        BlockEncoder().add(b"a", bounds, zero, zero)
 
 
 @pytest.mark.parametrize("before", [0, BLOCK_ROWS])
@@ -429,16 +495,16 @@ def test_an_index_has_less_rows_than_numbers_of_32_bits(before: int) -> None:
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
     with mmap.mmap(-1, 8 * (count + 1), flags=flags) as room:
         numbers = memoryview(room).cast("q")
-        builder = IndexBuilder()
+        encoder = BlockEncoder()
         if before:
-            builder.add(b"", numbers[: before + 1], numbers[:before], numbers[:before])
+            encoder.add(b"", numbers[: before + 1], numbers[:before], numbers[:before])
         with (
             numbers,
             numbers[1:] as values,
             pytest.raises(FormatError, match="at most 4,294,967,294 members"),
         ):
-            builder.add(b"", numbers, values, values)
-        assert len(builder) == before
+            encoder.add(b"", numbers, values, values)
+        assert len(encoder) == before
 
 
 def test_an_index_may_have_as_many_rows_as_numbers_of_32_bits_but_one() -> None:
@@ -453,46 +519,7 @@ def test_an_index_may_have_as_many_rows_as_numbers_of_32_bits_but_one() -> None:
             numbers[1:] as values,
             pytest.raises(FormatError, match="the names of 1,024 members take more than 4 GiB"),
         ):
-            IndexBuilder().add(b"a", numbers, values, values)
-
-
-def test_more_names_than_rows_are_no_normal_forms() -> None:
-    builder = IndexBuilder()
-    with pytest.raises(ValueError, match="1 names for 0 members"):
-        builder.note_files(b"", array("q", [0, 0]))
-    builder.add(**Rows([b"./a"], [0], [0], {}).arguments())
-    builder.note_files(b"a", array("q", [0, 1]))
-    with pytest.raises(ValueError, match="2 names for 1 members"):
-        builder.note_files(b"", array("q", [0, 0, 0]))
-
-
-def test_normal_forms_are_compared_by_their_hashes() -> None:
-    """Those that were noted, and for all other rows the names themselves."""
-    names = [b"a", b"b", b"./a", b"c/../b", b"d"]
-    builder = IndexBuilder()
-    zeros = [0] * 1024
-    filler = [b"f%d" % i for i in range(1024)]
-    builder.add(**Rows(filler, zeros, zeros, {}).arguments())
-    builder.add(**Rows(names, zeros[:5], zeros[:5], {}).arguments())
-    normal = [b"a", b"b", b"a", b"b", b"f7"]
-    builder.note_files(b"".join(normal), array("q", accumulate(map(len, normal), initial=0)))
-    asked: list[tuple[int, int]] = []
-    builder.compare_files(lambda row, other: asked.append((row, other)))
-    assert sorted(asked) == [(7, 1028), (1024, 1026), (1025, 1027)]
-    # the lookup is still that of the names
-    assert b"".join(builder.lookup()[2]) == lookup_of(filler + names)[1]
-
-
-def test_names_that_are_added_later_are_compared_with_normal_forms() -> None:
-    builder = IndexBuilder()
-    zeros = [0] * 1024
-    builder.add(**Rows([b"./f%d" % i for i in range(1024)], zeros, zeros, {}).arguments())
-    normal = [b"f%d" % i for i in range(1024)]
-    builder.note_files(b"".join(normal), array("q", accumulate(map(len, normal), initial=0)))
-    builder.add(**Rows([b"x", b"f7", b"y", b"x"], zeros[:4], zeros[:4], {}).arguments())
-    asked: list[tuple[int, int]] = []
-    builder.compare_files(lambda row, other: asked.append((row, other)))
-    assert sorted(asked) == [(7, 1025), (1024, 1027)]
+            BlockEncoder().add(b"a", numbers, values, values)
 
 
 # A map of a file
@@ -501,14 +528,14 @@ def test_names_that_are_added_later_are_compared_with_normal_forms() -> None:
 def test_rows_are_found_by_each_page_of_the_directory(tmp_path: Path) -> None:
     blocks = 2 * PAGE_POSITIONS + 1
     count = (blocks - 1) * BLOCK_ROWS + 1
-    builder = IndexBuilder()
+    encoder = BlockEncoder()
     nothing = memoryview(bytes(8 * (count + 1))).cast("q")
-    packed = builder.add(b"", nothing, nothing[1:], nothing[1:]) + builder.directory(0) + bytes(512)
+    packed = encoder.add(b"", nothing, nothing[1:], nothing[1:]) + encoder.directory(0) + bytes(512)
     (tmp_path / "a.idx").write_bytes(packed)
     with (tmp_path / "a.idx").open("rb") as opened:
         index = MappedIndex(
             opened.fileno(), "a.idx", 0, len(packed), bytes(512), lambda: None, row_count=count, last_end=0,
-            block_count=blocks, directory=builder.blocks_bytes, lookup=0, pages=0, seed=0, facts=0, media_types=MEDIA_TYPES,
+            block_count=blocks, directory=encoder.blocks_bytes, lookup=0, pages=0, seed=0, facts=0, media_types=MEDIA_TYPES,
         )  # fmt: skip
         for block in (0, 510, 511, 1021, 1022):
             assert index.bounds_at(block * BLOCK_ROWS) == (0, 0)
@@ -520,11 +547,10 @@ def test_the_lookup_may_stand_before_the_blocks(tmp_path: Path) -> None:
     count = 30 * BLOCK_ROWS
     names = [b"name-%06d" % i for i in range(count)]
     starts = [512 * i for i in range(count)]
-    builder = IndexBuilder()
-    blocks = builder.add(**Rows(names, starts, starts, {}).arguments())
-    seed, _, parts = builder.lookup()
-    pages = b"".join(parts)
-    directory = builder.directory(len(pages))
+    encoder = BlockEncoder()
+    blocks = encoder.add(**Rows(names, starts, starts, {}).arguments())
+    seed, pages, _ = lookup_of(names)
+    directory = encoder.directory(len(pages))
     packed = pages + blocks + directory + bytes(512)
     (tmp_path / "a.idx").write_bytes(packed)
     with (tmp_path / "a.idx").open("rb") as opened:

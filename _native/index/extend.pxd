@@ -8,7 +8,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from common.crc32c cimport crc32c_function
-from index.fill cimport hash_run, is_same, name_hash
+from index.fill cimport hash_run
+from index.name_hash cimport is_same
 from index.pages cimport (
     FREE_ROW,
     LINE_SLOTS,
@@ -42,7 +43,7 @@ cdef struct extension:
 
 
 cdef inline int64_t place_of(const hash_run* run, uint32_t row) noexcept nogil:
-    """Find a new row by a binary search, because rows ascend."""
+    """Find a row by a binary search, because rows ascend; -1: it is not in the run."""
     cdef int64_t low = 0, high = run.count, middle
     while low < high:
         middle = (low + high) // 2
@@ -50,7 +51,7 @@ cdef inline int64_t place_of(const hash_run* run, uint32_t row) noexcept nogil:
             low = middle + 1
         else:
             high = middle
-    return low
+    return low if low < run.count and run.rows[low] == row else -1
 
 
 cdef inline unsigned char* changed_page(
@@ -82,6 +83,7 @@ cdef inline extend_status extend_pages(
     """Put names into their pages, until a slot has to be looked at."""
     cdef uint64_t hashed
     cdef const unsigned char* page
+    cdef int64_t other
     cdef slot found
     while e.place < run.count:
         if <int64_t> run.rows[e.place] < e.first_new:
@@ -99,9 +101,10 @@ cdef inline extend_status extend_pages(
                 e.other = found.row
                 if <int64_t> found.row < e.first_new:
                     return EXTEND_ASK
-                if is_same(
-                    &run.hashes[place_of(run, found.row)], &run.hashes[e.place]
-                ):
+                # The row of another part has another name, though it may have the same
+                # fingerprint. A damaged page may hold any row.
+                other = place_of(run, found.row)
+                if other >= 0 and is_same(&run.hashes[other], &run.hashes[e.place]):
                     take_slot(e, run)
                     return EXTEND_SAME
             e.probe += 1

@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from common.crc32c cimport crc32c_function
+from index.name_hash cimport is_same, name_hash
 from index.pages cimport (
     FREE_ROW,
     LINE_BYTES,
@@ -19,13 +20,6 @@ from index.pages cimport (
     slot_at,
 )
 
-# Two names count as equal if both of their hashes are equal. Anybody can make a name
-# with the first hash of another name, because docs/format.md describes this hash. But
-# the second hash has a secret seed: 1 in 2**64 of such names is taken for the other.
-cdef struct name_hash:
-    uint64_t hash
-    uint64_t check
-
 # While pages are filled, a slot holds the place of a hash here, and a row in the end.
 cdef struct hash_run:
     const name_hash* hashes
@@ -39,10 +33,6 @@ cdef enum fill_status:
     FILL_DONE
     FILL_SAME                      # the name before *place* is that of *other*, too
     FILL_OVERFLOW                  # a page has no free slot
-
-
-cdef inline bint is_same(const name_hash* one, const name_hash* other) noexcept nogil:
-    return one.hash == other.hash and one.check == other.check
 
 
 cdef inline fill_status fill_pages(

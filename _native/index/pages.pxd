@@ -15,7 +15,8 @@ cdef enum:
     PAGE_HEADER_BYTES = 8          # checksum, number
     PAGE_POSITIONS = 511           # in a directory page
     DIRECTORY = 1 << 31            # the number of the directory's first page
-    PAGE_NAMES = 400               # on average: 504 would fill it
+    PAGE_SLOTS = 504
+    PAGE_NAMES = 400               # on average
     LINE_BYTES = 64
     LINES = 63                     # the first line is the page's header
     LINE_SLOTS = 8

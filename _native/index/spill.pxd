@@ -13,7 +13,7 @@ from libc.string cimport memcpy
 from posix.types cimport off_t
 from posix.unistd cimport close, pread, pwrite
 
-from index.fill cimport name_hash
+from index.name_hash cimport name_hash
 from index.pages cimport seeded
 
 cdef enum:
@@ -99,19 +99,19 @@ cdef inline int spill_add(
         number = <int> (seeded(hashes[i].hash, 0) >> 56)
         part = &spill.parts[number]
         chunk = &spill.chunks[number]
+        # before the hash is added: a chunk that could not be written stays full
+        if part.waiting == CHUNK_HASHES:
+            chunk.before = part.last
+            error = write_all(spill.fd, chunk, sizeof(spill_chunk), spill.end)
+            if error:
+                return error
+            part.last = spill.end
+            spill.end += sizeof(spill_chunk)
+            part.written += CHUNK_HASHES
+            part.waiting = 0
         chunk.hashes[part.waiting].name = hashes[i]
         chunk.hashes[part.waiting].row = <uint32_t> (first_row + i)
         part.waiting += 1
-        if part.waiting < CHUNK_HASHES:
-            continue
-        chunk.before = part.last
-        error = write_all(spill.fd, chunk, sizeof(spill_chunk), spill.end)
-        if error:
-            return error
-        part.last = spill.end
-        spill.end += sizeof(spill_chunk)
-        part.written += CHUNK_HASHES
-        part.waiting = 0
     return 0
 
 

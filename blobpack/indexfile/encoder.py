@@ -5,14 +5,15 @@ from __future__ import annotations
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
-from blobpack._native.index_writer import IndexBuilder
+from blobpack._native.block_encoder import BlockEncoder
+from blobpack._native.name_hashes import NameHashes
 from blobpack._native.packed import measure, normal_names
 from blobpack.columns import FACTS, Columns
 from blobpack.errors import FormatError
 from blobpack.indexfile.footer import BLOCK_ROWS, PART_ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from blobpack.indexfile.extend import Base
 
@@ -27,7 +28,8 @@ class MemberEncoder:
     """Encodes members as blocks, and keeps what the rest of an index is made of.
 
     Attributes:
-        builder: The native encoder, which keeps the hashes of the names.
+        blocks: The native encoder, which keeps what the directory and the guide are made of.
+        names: Hashes of the names, of which the lookup is made.
         payload_bytes: Sum of the sizes of the members so far.
         last_end: The largest offset_end of them.
         facts: The facts that all of them have; None before the first one.
@@ -45,7 +47,10 @@ class MemberEncoder:
                 reads all of its names anyway.
             compares_files: Compare the normal forms of names.
         """
-        self.builder = IndexBuilder(TemporaryFile, guide_bytes_max=GUIDE_BYTES_MAX)
+        self.blocks = BlockEncoder(guide_bytes_max=GUIDE_BYTES_MAX)
+        self.names = NameHashes(TemporaryFile, first_row=base.whole_rows if base else 0)
+        # of the normal forms of all names; None: those are the names
+        self._files: NameHashes | None = None
         self._base, self._compares_files = base, compares_files
         self.payload_bytes = self.last_end = 0
         self.facts: frozenset[str] | None = None
@@ -73,7 +78,7 @@ class MemberEncoder:
         payload_bytes, last_end = measure(part.offset_start, part.offset_end)
         self.payload_bytes += payload_bytes
         self.last_end = max(self.last_end, last_end)
-        packed = self.builder.add(
+        packed = self.blocks.add(
             part.names,
             part.name_bounds,
             part.offset_start,
@@ -82,27 +87,39 @@ class MemberEncoder:
         )
         if self.has_normal_names or self._compares_files:
             self._look_at_names(part)
+        self.names.add(part.names, part.name_bounds)
         return packed
+
+    def compare_files(self, repeated: Callable[[int, int], object]) -> None:
+        """Call repeated(row, other) for rows of two names with one normal form.
+
+        If all names are in normal form, making the lookup has compared them.
+        """
+        if self._files is not None:
+            for _ in self._files.make_lookup(repeated)[2]:
+                pass
 
     def _look_at_names(self, part: Columns) -> None:
         """Note whether the names are in normal form, and find those of the base that are extracted to one file."""
         names, bounds = normal_names(part.names, part.name_bounds)
-        if names is part.names:
-            return
-        self.has_normal_names = False
+        is_normal = names is part.names
+        self.has_normal_names = self.has_normal_names and is_normal
         if not self._compares_files:
             return
-        self.builder.note_files(names, bounds)
-        packed, ends = memoryview(names), memoryview(bounds)
-        if self._base is None or self.clash:
+        if self._files is None and not is_normal:
+            self._files = self.names.copy()
+        if self._files is not None:
+            self._files.add(names, bounds)
+        if is_normal or self._base is None or self.clash:
             return
+        packed, ends = memoryview(names), memoryview(bounds)
         for place in range(len(part)):
             name = part.name_at(place)
             normal = str(packed[ends[place] : ends[place + 1]], "utf-8", "surrogateescape")
             # the lookup finds equal names
             row = self._base.find(normal) if name != normal else -1
             if row >= 0:
-                first = len(self.builder) - len(part)
+                first = len(self.blocks) - len(part)
                 self.clash = (row, first + place, normal, name)
                 return
 

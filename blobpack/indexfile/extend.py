@@ -23,7 +23,8 @@ from blobpack.indexfile.pages import decode_directory_page, decode_guide
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from blobpack._native.index_writer import IndexBuilder
+    from blobpack._native.block_encoder import BlockEncoder
+    from blobpack._native.name_hashes import NameHashes
     from blobpack.columns import Columns
     from blobpack.indexfile.open import StoredIndex
     from blobpack.stores.base import Store
@@ -40,6 +41,7 @@ class Base:
     Attributes:
         footer: Its footer.
         rows: Number of its members.
+        whole_rows: Number of its members in whole blocks.
     """
 
     def __init__(self, stored: LocalIndex, store: Store) -> None:
@@ -52,6 +54,7 @@ class Base:
         self.footer, self.rows = stored.footer, len(stored)
         self._stored, self._store = stored, store
         self._whole_blocks = self.rows // BLOCK_ROWS
+        self.whole_rows = self._whole_blocks * BLOCK_ROWS
 
     @classmethod
     def of(cls, stored: StoredIndex, *, compares_files: bool) -> Base | None:
@@ -71,34 +74,34 @@ class Base:
             return None
         return cls(stored, stored.store)
 
-    def copy_blocks(self, sink: LocalSink, builder: IndexBuilder) -> int:
+    def copy_blocks(self, sink: LocalSink, encoder: BlockEncoder) -> int:
         """Copy all whole blocks to a file, and return their bytes."""
         positions = self._positions()
         start, end = REGION_HEADER.size, positions[self._whole_blocks]
         _copy(self._store, start, end, sink)
         blocks = array("q", (at - start for at in positions[: self._whole_blocks]))
-        builder.continue_from(blocks, end - start, *self._guide())
+        encoder.continue_from(blocks, end - start, *self._guide())
         return end - start
 
     def last_rows(self) -> Columns:
         """Return the members behind the whole blocks, less than a block."""
-        return self._stored.rows(self._whole_blocks * BLOCK_ROWS, self.rows)
+        return self._stored.rows(self.whole_rows, self.rows)
 
     def extended_lookup(
-        self, builder: IndexBuilder, repeated: Callable[[int, int], object] | None
+        self, names: NameHashes, repeated: Callable[[int, int], object] | None
     ) -> Iterator[bytearray]:
-        """Yield the pages of the lookup with the new names, many at a time; see IndexBuilder.extended_lookup.
+        """Yield the pages of the lookup with new names, many at a time; see NameHashes.extend_lookup.
 
         Raises:
             ChecksumError: a page is damaged.
             LookupFullError: a page has no room.
         """
         try:
-            yield from builder.extended_lookup(
+            yield from names.extend_lookup(
                 self.footer.lookup_pages, self.rows, self._read_pages, self._name_at, repeated
             )
         except ChecksumError as exc:
-            # the one that the builder raises does not know the file
+            # the one that `names` raises does not know the file
             if exc.offset is not None:
                 raise
             raise ChecksumError(
@@ -142,7 +145,7 @@ class Base:
             return None, None
         packed = self._store.read_range(start, start + size)
         names = decode_guide(packed, self.footer.block_count, self._store.url, start)
-        return names[: self._whole_blocks], self._name_at(self._whole_blocks * BLOCK_ROWS - 1)
+        return names[: self._whole_blocks], self._name_at(self.whole_rows - 1)
 
 
 def _copy(store: Store, start: int, end: int, sink: LocalSink) -> None:

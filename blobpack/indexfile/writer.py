@@ -82,16 +82,16 @@ def write_sections(
     )
     sections.write(REGION_HEADER.pack(INDEX_MAGIC, VERSION))
     if base:
-        sections.length += base.copy_blocks(sink.local(), members.builder)
+        sections.length += base.copy_blocks(sink.local(), members.blocks)
         parts = chain([base.last_rows()], parts)
     for part in whole_blocks(parts):
         sections.write(members.encode(part))
     report_names = _reporter(repeated, name_at, sink, members) if repeated else None
     if base:
         seed, page_count = 0, base.footer.lookup_pages
-        pages: Iterable[bytearray] = base.extended_lookup(members.builder, report_names)
+        pages: Iterable[bytearray] = base.extended_lookup(members.names, report_names)
     else:
-        seed, page_count, pages = members.builder.lookup(report_names, page_names=page_names)
+        seed, page_count, pages = members.names.make_lookup(report_names, page_names=page_names)
     # A line of the lookup is 64 bytes, one cache line. An index starts at a multiple of 512 in its file, so the lines
     # are aligned in the mapped file, too.
     sections.write(bytes(-sections.length % 64))
@@ -99,16 +99,16 @@ def write_sections(
     for some in pages:
         sections.write(some)
     if repeated and report_names:
-        members.builder.compare_files(report_names)
+        members.compare_files(report_names)
         if members.clash:
             repeated(*members.clash)
-    directory = sections.write(members.builder.directory(REGION_HEADER.size))
-    packed_guide = _encode_guide(members.builder.guide())
+    directory = sections.write(members.blocks.directory(REGION_HEADER.size))
+    packed_guide = _encode_guide(members.blocks.guide())
     guide = sections.write(packed_guide)
     # only now: collect opens blob after blob while `parts` is iterated, and knows all blobs after the last part
     packed_blobs = blobs() if blobs else b""
     section = sections.write(packed_blobs)
-    row_count = len(members.builder)
+    row_count = len(members.blocks)
     return Footer(
         region_bytes=sections.fill_up(bytes_min),
         identity=identity,
@@ -162,7 +162,7 @@ def _reporter(
     names = (
         name_at
         or WrittenNames(
-            sink.local(), members.builder, members.facts or frozenset(), members.last_end
+            sink.local(), members.blocks, members.facts or frozenset(), members.last_end
         ).name_at
     )
     return lambda row, other: repeated(row, other, names(row), names(other))

@@ -12,7 +12,7 @@ from blobpack.indexfile.pages import DIRECTORY_PAGE_POSITIONS
 from blobpack.recently_used import RecentlyUsed
 
 if TYPE_CHECKING:
-    from blobpack._native.index_writer import IndexBuilder
+    from blobpack._native.block_encoder import BlockEncoder
     from blobpack.stores.sink import LocalSink
 
 # blocks that are kept to report names, 1,024 members each
@@ -27,21 +27,21 @@ class WrittenNames:
     """
 
     def __init__(
-        self, sink: LocalSink, builder: IndexBuilder, facts: frozenset[str], last_end: int
+        self, sink: LocalSink, encoder: BlockEncoder, facts: frozenset[str], last_end: int
     ) -> None:
         """Use the blocks of an index; all of them are written, and nothing behind them.
 
         Args:
             sink: The file.
-            builder: The encoder of the blocks.
+            encoder: The encoder of the blocks.
             facts: The facts in them.
             last_end: Largest offset_end of the members.
         """
-        self._sink, self._rows = sink, len(builder)
+        self._sink, self._rows = sink, len(encoder)
         self._facts, self._last_end = facts_to_bits(facts), last_end
         # now: some names are reported while the lookup is written behind the blocks
-        self._blocks = sink.tell() - builder.blocks_bytes
-        self._directory = builder.directory(0)
+        self._blocks = sink.tell() - encoder.blocks_bytes
+        self._directory = encoder.directory(0)
         self._kept: RecentlyUsed[int, Columns] = RecentlyUsed(READ_BACK_BLOCKS_MAX)
 
     def name_at(self, row: int) -> str:

@@ -15,7 +15,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from blobpack._native.index_writer import LookupFullError
+from blobpack._native.name_hashes import LookupFullError
 from blobpack.columns import FACT_WITHOUT_UNKNOWN
 from blobpack.errors import DuplicateNameError, FormatError, StaleIndexError, StorageError
 from blobpack.indexfile.extend import PAGE_NAMES_WITH_ROOM, Base

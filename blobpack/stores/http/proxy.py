@@ -40,7 +40,7 @@ def proxy_for(scheme: str, host: str, port: int) -> Proxy | None:
     """Return the proxy for a server, from the environment; None if there is none.
 
     Raises:
-        StorageError: the proxy is of a kind that is not supported.
+        StorageError: the proxy is of a kind that is not supported, or no URL.
     """
     # urllib.request takes 15 ms to import, and most processes have no proxy
     if not any(name.lower().endswith("_proxy") for name in os.environ):
@@ -61,15 +61,28 @@ def proxy_for(scheme: str, host: str, port: int) -> Proxy | None:
 
 
 def parse_proxy(url: str) -> Proxy | None:
-    """Parse the URL of a proxy, which may lack its http://; return None if the proxy is of another kind."""
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    if parts.scheme != "http" or not parts.hostname:
+    """Parse the URL of a proxy, which may lack its http://; return None if the proxy is of another kind.
+
+    Raises:
+        StorageError: this is no URL.
+    """
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        host, port = parts.hostname, parts.port or DEFAULT_PORT
+    # without the text of the error, which may repeat a password
+    except ValueError:
+        host = None
+    if not host:
+        raise StorageError(
+            "the proxy of the environment is no URL, such as http://host:3128"
+        ) from None
+    if parts.scheme != "http":
         return None
     authorization = ""
     if parts.username is not None:
         user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         authorization = f"Proxy-Authorization: Basic {b64encode(user.encode()).decode()}\r\n"
-    return Proxy(parts.hostname, parts.port or DEFAULT_PORT, authorization)
+    return Proxy(host, port, authorization)
 
 
 def open_tunnel(connected: socket.socket, proxy: Proxy, host: str, port: int) -> None:

@@ -11,7 +11,14 @@ from botocore.parsers import ResponseParserError
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.http.etag import with_quotes
 from blobpack.stores.http.response import NO_ID, describe_attempts, says_expired
-from blobpack.stores.s3.answers import is_web_page, missing_key, missing_right
+from blobpack.stores.s3.answers import (
+    attempts_in,
+    described,
+    harmless,
+    is_web_page,
+    missing_key,
+    missing_right,
+)
 from blobpack.stores.s3.client import NO_OPTIONS, client_of, renew_client
 from blobpack.stores.stats import Counters
 from blobpack.wording import setting
@@ -128,14 +135,18 @@ class Bucket:
             # No request was sent, so none is counted.
             raise _no_credentials(url, what) from exc
         except ClientError as exc:
+            if exc.operation_name != client.meta.method_to_api_mapping[operation]:
+                # boto3 asked another service for credentials: AssumeRole, for example
+                raise StorageError(f"{url}: can't {what}: no credentials: {exc}") from exc
             self._count(operation, arguments, exc.response, began)
             error = _translated(exc, url, what, operation)
             if may_have_expired(operation, exc):
                 raise _ExpiredError(error) from exc
             raise error from exc
-        except BotoCoreError as exc:
+        # OSError and EOFError: a program or file that holds credentials is missing, or nobody can type a code.
+        except (BotoCoreError, OSError, EOFError) as exc:
             self._count(operation, arguments, {}, began)
-            raise StorageError(f"{url}: can't {what}: {exc}") from exc
+            raise StorageError(f"{url}: can't {what}: {described(exc)}") from harmless(exc)
         except ResponseParserError as exc:
             raise StorageError(f"{url}: can't {what}: {_not_s3(client)}, but with {exc}") from exc
         self._count(operation, arguments, response, began)
@@ -158,8 +169,7 @@ class Bucket:
             sent = len(arguments.get("Body", b""))
             wait_s = time.perf_counter() - began
             self.counters.count_call(is_put=is_put, sent=sent, wait_s=wait_s)
-        again = response.get("ResponseMetadata", {}).get("RetryAttempts", 0)
-        self.counters.count_again(again, is_put=is_put)
+        self.counters.count_again(attempts_in(response) - 1, is_put=is_put)
 
 
 class ObjectKey(NamedTuple):
@@ -201,7 +211,9 @@ class ObjectKey(NamedTuple):
         except NoCredentialsError as exc:
             raise _no_credentials(self.url, "find its https:// URL") from exc
         except BotoCoreError as exc:
-            raise StorageError(f"{self.url}: can't find its https:// URL: {exc}") from exc
+            raise StorageError(
+                f"{self.url}: can't find its https:// URL: {described(exc)}"
+            ) from harmless(exc)
         return signed.partition("?")[0]
 
     def ask(self, operation: str, *, what: str, **arguments: Any) -> dict[str, Any]:
@@ -251,7 +263,7 @@ def _translated(exc: ClientError, url: str, what: str, operation: str) -> Storag
     details = exc.response.get("Error", {})
     code, message = details.get("Code", "?"), details.get("Message", "")
     meta = exc.response.get("ResponseMetadata", {})
-    tried = describe_attempts(meta.get("RetryAttempts", 0) + 1, request_id(exc.response))
+    tried = describe_attempts(attempts_in(exc.response), request_id(exc.response))
     where = f"(HTTP {meta.get('HTTPStatusCode', '?')}, {tried})"
     kind = ERRORS.get(code, StorageError)
     if kind is BlobNotFoundError:

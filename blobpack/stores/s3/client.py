@@ -14,6 +14,7 @@ import threading
 from base64 import b64encode
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from urllib.parse import urlsplit
 
 import boto3
 from botocore import UNSIGNED
@@ -22,9 +23,12 @@ from botocore.compat import HTTPHeaders
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 from botocore.httpsession import get_cert_path
+from botocore.utils import get_environ_proxies
 
 from blobpack.errors import StorageError
 from blobpack.stores.access.s3_options import S3Options, account_of, read_key
+from blobpack.stores.http.proxy import parse_proxy
+from blobpack.stores.s3.answers import described, harmless
 from blobpack.threads import fork_safe_lock
 
 if TYPE_CHECKING:
@@ -152,9 +156,15 @@ def _of_this_process(options: S3Options) -> Client:
         if client is None:
             try:
                 client = _new_client(options)
-            # ValueError: the endpoint is no URL. BotoCoreError: the profile does not exist, for example.
-            except (ValueError, BotoCoreError) as exc:
-                raise StorageError(f"the AWS configuration is wrong: {exc}") from exc
+            # the key for SSE-C can't be read, or the proxy is no URL
+            except StorageError:
+                raise
+            # ValueError: the endpoint is no URL. BotoCoreError: the profile does not exist, for example. OSError and
+            # EOFError: a program or file that holds credentials is missing, or nobody can type a code.
+            except (ValueError, BotoCoreError, OSError, EOFError) as exc:
+                raise StorageError(
+                    f"the AWS configuration is wrong: {described(exc)}"
+                ) from harmless(exc)
         _clients[_key_of(options)] = client
         while len(_clients) > CLIENTS_MAX:
             # not closed: another thread may be using it
@@ -171,6 +181,9 @@ def _new_client(options: S3Options) -> Client:
         region_name=options.region,
         config=_config(core, options),
     )
+    # boto3's own message about a proxy that is no URL may repeat a part of its password
+    if proxy := proxy_url(client, client.meta.endpoint_url):
+        parse_proxy(proxy)
     events = client.meta.events
     # boto3's type stubs don't know that a handler may return a response.
     catch: Callable[..., Any] = _catch
@@ -184,6 +197,14 @@ def _new_client(options: S3Options) -> Client:
         add_all: Callable[..., Any] = add
         events.register("provide-client-params.s3", add_all)
     return Client(client, _ca_file(core))
+
+
+def proxy_url(client: S3Client, url: str) -> str | None:
+    """Return the URL of the proxy through which a client reaches a URL; None if there is none."""
+    # The client's configuration holds only the proxies that were given to it, not those of the environment.
+    proxies = getattr(client.meta.config, "proxies", None) or get_environ_proxies(url)
+    # as botocore does: another scheme's proxy, and no_proxy alone, mean nothing
+    return cast("str | None", proxies.get(urlsplit(url).scheme))
 
 
 def _session_of(options: S3Options) -> boto3.Session:

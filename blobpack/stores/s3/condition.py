@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.http.etag import differ, is_strong
-from blobpack.stores.s3.answers import FORBIDDEN, NOT_IMPLEMENTED, is_unlisted
+from blobpack.stores.s3.answers import CONFLICT, FORBIDDEN, NOT_IMPLEMENTED, is_unlisted
 from blobpack.stores.s3.unfinished import uploads_to
 
 if TYPE_CHECKING:
@@ -75,6 +75,11 @@ class Condition:
         except BlobChangedError as exc:
             raise self._unmet() from exc
         except StorageError as exc:
+            # ConditionalRequestConflict: the object was written or deleted while S3 compared it with the condition.
+            if self._arguments and exc.status == CONFLICT:
+                raise BlobChangedError(
+                    f"{self._target.url}: another process changed it at the same moment; it was not replaced; try again"
+                ) from exc
             if not self._arguments or exc.status != NOT_IMPLEMENTED:
                 raise
         # Another process may write between the two requests, which no server without conditions can prevent.

@@ -15,7 +15,7 @@ from blobpack.errors import StorageError
 from blobpack.look_ahead import map_ahead
 from blobpack.stores.access.objects import Listed
 from blobpack.stores.http.etag import with_quotes
-from blobpack.stores.s3.answers import FORBIDDEN
+from blobpack.stores.s3.answers import FORBIDDEN, described, harmless
 from blobpack.stores.s3.client import NO_OPTIONS, client_of
 
 if TYPE_CHECKING:
@@ -118,7 +118,9 @@ def list_buckets(options: S3Options = NO_OPTIONS) -> list[str]:
     try:
         answer = client_of(options).list_buckets()
     except (BotoCoreError, ClientError) as exc:
-        raise StorageError(f"can't list the buckets of this account: {exc}") from exc
+        raise StorageError(
+            f"can't list the buckets of this account: {described(exc)}"
+        ) from harmless(exc)
     return [bucket["Name"] for bucket in answer.get("Buckets", ())]
 
 

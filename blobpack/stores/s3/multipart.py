@@ -6,8 +6,10 @@ Source: Amazon S3 User Guide, "Uploading and copying objects using multipart upl
 from __future__ import annotations
 
 import hashlib
+import time
 from base64 import b64encode
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +17,8 @@ from blobpack.errors import StorageError
 from blobpack.look_ahead import LookAhead
 from blobpack.stores.access.uploads import NO_PROPERTIES, Properties, explain_refusal
 from blobpack.stores.http.etag import is_strong
-from blobpack.stores.s3.answers import NOT_COPIED_STATUSES, is_unlisted
-from blobpack.stores.s3.unfinished import SentPart, abort_upload, list_parts
+from blobpack.stores.s3.answers import NOT_COPIED_STATUSES, attempts_in, is_unlisted
+from blobpack.stores.s3.unfinished import SentPart, abort_lost, abort_upload, list_parts
 from blobpack.threads import uninterrupted
 
 if TYPE_CHECKING:
@@ -125,6 +127,7 @@ class Multipart:
         uninterrupted(self._begin)
 
     def _begin(self) -> None:
+        began = time.monotonic()
         try:
             response = self._target.ask(
                 "create_multipart_upload", what="begin an upload", **self._properties.of_upload()
@@ -132,6 +135,8 @@ class Multipart:
         except StorageError as exc:
             raise explain_refusal(exc, self._properties) from exc
         self.id = response["UploadId"]
+        if attempts_in(response) > 1:
+            abort_lost(self._target, self.id, timedelta(seconds=time.monotonic() - began))
 
     def resume(self, upload_id: str) -> None:
         """Resume an upload that was interrupted; parts that S3 already has with the same bytes are not sent again."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from blobpack.errors import StorageError
+from blobpack.stores.s3.answers import described, harmless
 from blobpack.stores.s3.client import client_of
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ def relay(options: S3Options, operation: str, **arguments: Any) -> Relayed:
     except BotoCoreError as exc:
         bucket = arguments.get("Bucket", "")
         raise StorageError(
-            f"s3://{bucket}/{arguments.get('Key', '')}: can't {operation}: {exc}"
-        ) from exc
+            f"s3://{bucket}/{arguments.get('Key', '')}: can't {operation}: {described(exc)}"
+        ) from harmless(exc)
     meta = found.get("ResponseMetadata", {})
     return Relayed(
         meta.get("HTTPStatusCode", 502),

@@ -20,13 +20,11 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from botocore.utils import get_environ_proxies
-
 from blobpack.stores.http.connect import Origin
 from blobpack.stores.http.pool import pool_of
 from blobpack.stores.http.proxy import parse_proxy
 from blobpack.stores.http.ranged import RangedGet, if_match
-from blobpack.stores.s3.client import ca_file, catch_get, client_of, secret_key
+from blobpack.stores.s3.client import ca_file, catch_get, client_of, proxy_url, secret_key
 from blobpack.stores.url import DEFAULT_PORTS
 
 if TYPE_CHECKING:
@@ -101,31 +99,29 @@ def _ranged_get(request: AWSPreparedRequest, version: str, options: S3Options) -
     parts = urlsplit(request.url)
     verified_with = ca_file(options) if parts.scheme == "https" else None
     port = parts.port or DEFAULT_PORTS[parts.scheme]
-    proxy = _proxy_for(request.url, parts.scheme, options)
+    proxy = _proxy_for(request.url, options)
     pool = pool_of(Origin(parts.hostname or "", port, verified_with, proxy))
     # Through a tunnel, which an https:// URL has, the proxy gets no request.
     forwarded_by = proxy if parts.scheme == "http" else None
     return RangedGet(pool, _head(request, version, forwarded_by), f"ETag: {version}")
 
 
-def _proxy_for(url: str, scheme: str, options: S3Options) -> Proxy | None:
+def _proxy_for(url: str, options: S3Options) -> Proxy | None:
     """Return the proxy that boto3 would use.
 
     Raises:
         NeedsBoto3Error: our connections can't use this proxy.
+        StorageError: this is no URL.
     """
-    config = client_of(options).meta.config
-    # The client's configuration holds only the proxies that were given to it, not those of the environment.
-    proxies = getattr(config, "proxies", None) or get_environ_proxies(url)
-    # as botocore does: another scheme's proxy, and no_proxy alone, mean nothing
-    proxy_url = proxies.get(scheme)
-    if not proxy_url:
+    client = client_of(options)
+    found = proxy_url(client, url)
+    if not found:
         return None
-    proxy = parse_proxy(proxy_url)
+    proxy = parse_proxy(found)
     if proxy is None:
         raise NeedsBoto3Error("a proxy that is not http://")
     # certificates for the proxy itself, for example
-    if getattr(config, "proxies_config", None):
+    if getattr(client.meta.config, "proxies_config", None):
         raise NeedsBoto3Error("a proxy with settings of its own")
     return proxy
 

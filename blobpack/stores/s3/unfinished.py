@@ -6,7 +6,7 @@ Nobody sees their parts, but S3 stores and bills them until the upload is aborte
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +20,6 @@ from blobpack.threads import uninterrupted
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
-    from datetime import timedelta
 
     from blobpack.stores.access.s3_options import S3Options
 
@@ -159,3 +158,27 @@ def abort_interrupted(target: ObjectKey, upload: Unfinished) -> None:
     except StorageError as exc:
         # The new object is complete, so the call has succeeded.
         log.warning("%s; the parts of an interrupted upload may be left behind", exc)
+
+
+def abort_lost(target: ObjectKey, upload_id: str, sent_for: timedelta) -> None:
+    """Abort uploads that S3 began for this process, and whose ids were lost with the answers; a failure is only logged.
+
+    Args:
+        target: The key.
+        upload_id: The upload whose id came.
+        sent_for: Time from the first request that asked for an upload to the answer.
+    """
+    try:
+        uploads = uploads_to(target)
+        ours = next(upload for upload in uploads if upload.id == upload_id)
+        # S3's clock may count in seconds
+        first = ours.since - sent_for - timedelta(seconds=1)
+        for upload in uploads:
+            # Whatever has parts belongs to another process.
+            is_lost = first <= upload.since <= ours.since and upload.id != upload_id
+            if is_lost and not list_parts(target, upload.id):
+                abort_upload(target, upload.id)
+    except (StorageError, StopIteration) as exc:
+        log.warning(
+            "%s: an upload may be left behind, as the answer of S3 was lost: %s", target.url, exc
+        )

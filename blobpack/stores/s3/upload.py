@@ -21,7 +21,8 @@ from blobpack.stores.access.uploads import (
 )
 from blobpack.stores.http.etag import with_quotes
 from blobpack.stores.location import Location
-from blobpack.stores.s3.answers import is_unlisted
+from blobpack.stores.s3.answers import is_unlisted, was_sent_again
+from blobpack.stores.s3.boto3_get import fetch
 from blobpack.stores.s3.bucket import ObjectKey
 from blobpack.stores.s3.condition import Condition
 from blobpack.stores.s3.multipart import (
@@ -277,15 +278,21 @@ class Upload(Sink):
 
     def _put_whole(self) -> None:
         def put(conditions: dict[str, str]) -> dict[str, Any]:
-            return self._target.ask(
-                "put_object",
-                what="upload",
-                Body=self._part,
-                ContentMD5=content_md5(self._part),
-                **self._properties.arguments,
-                **self._properties.checksum_of(self._part),
-                **conditions,
-            )
+            try:
+                return self._target.ask(
+                    "put_object",
+                    what="upload",
+                    Body=self._part,
+                    ContentMD5=content_md5(self._part),
+                    **self._properties.arguments,
+                    **self._properties.checksum_of(self._part),
+                    **conditions,
+                )
+            except BlobChangedError as exc:
+                # If the first answer was lost, the object that does not meet the condition is this one.
+                if was_sent_again(exc) and self._is_there():
+                    return {}
+                raise
 
         try:
             response = self._condition.guard(put)
@@ -296,6 +303,17 @@ class Upload(Sink):
         etag = with_quotes(response.get("ETag", ""))
         self.version = etag or self._target.head(what="look at the object")["ETag"]
         check_kept(self._target, self._properties)
+
+    def _is_there(self) -> bool:
+        """Return whether the object at the key has the bytes of this one."""
+        try:
+            head = self._target.head(what="look at the object")
+            size = len(self._part)
+            return head["ContentLength"] == size and (
+                not size or fetch(self._target, head["ETag"], 0, size) == self._part
+            )
+        except StorageError:
+            return False
 
     def give_up(self, exc: BaseException) -> None:
         """Wait for the threads and delete the parts; keep them if this upload may be resumed.
