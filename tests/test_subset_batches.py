@@ -21,7 +21,7 @@ def both_ways(monkeypatch):
     def subset_twice(source, target, choose, **options):
         whole = blobpack.subset(source, target("whole.tar"), choose(source), **options)
         with monkeypatch.context() as patch:
-            patch.setattr(copy_members, "MEMBERS_IN_MEMORY_MAX", 0)
+            patch.setattr(copy_members, "ROWS_IN_MEMORY_MAX", 0)
             patch.setattr(copy_members, "PART_ROWS", 7)
             batched = blobpack.subset(source, target("batched.tar"), choose(source), **options)
         assert isinstance(batched.index._stored, ScratchIndex)
@@ -132,7 +132,7 @@ def test_the_index_outlives_source_and_target_and_can_be_pickled(both_ways, in_f
 
 def test_a_temporary_folder_that_is_full_leaves_nothing(monkeypatch, tmp_path):
     source = packed(tmp_path / "a.tar")
-    monkeypatch.setattr(copy_members, "MEMBERS_IN_MEMORY_MAX", 0)
+    monkeypatch.setattr(copy_members, "ROWS_IN_MEMORY_MAX", 0)
     with open("/dev/full", "r+b", buffering=0) as full:
         monkeypatch.setattr("blobpack.index.stored.scratch.TemporaryFile", lambda **_: full)
         with pytest.raises(blobpack.StorageError) as caught:

@@ -277,7 +277,7 @@ cdef inline fault gather_rows(
     index_region* region, row_columns* out, const int64_t* rows, int64_t count,
     int64_t* position,
 ) noexcept nogil:
-    """Append rows, which exist, in the order given; on a fault *position* is the block's."""
+    """Append rows, which exist, in this order; on a fault *position* is the block's."""
     cdef block_view view
     cdef int64_t i, place, block, opened = -1
     cdef fault kind

@@ -11,7 +11,7 @@ from blobpack.errors import DuplicateNameError
 from blobpack.index.origin import common_identity, common_origin, origin_of
 from blobpack.index.referring import ReferringRows
 from blobpack.index.row_numbers import existing_rows
-from blobpack.index.select import make_conditions
+from blobpack.index.select import make_conditions, masks
 from blobpack.index.stored.chosen_rows import ChosenRows
 from blobpack.index.stored.picked import ROWS_IN_MEMORY_MAX, choose, pick
 from blobpack.index.stored.scratch import ScratchIndex
@@ -273,7 +273,7 @@ class Index(ReferringRows):
             globs=globs,
             exclude=exclude,
             regex=regex,
-            names=names._columns if isinstance(names, Index) else names,
+            names=names,
             min_size=min_size,
             max_size=max_size,
             media_type=media_type,
@@ -285,7 +285,8 @@ class Index(ReferringRows):
         )
         # part by part, so that a mapped index of any size needs memory only for one part and the numbers of selected rows
         stored = self._stored if self._loaded is None else None
-        return self._index_of(*pick(self._parts(), stored, conditions.mask))
+        parts = masks(conditions, self._parts, len(self), in_one_pass=self._is_remote)
+        return self._index_of(*pick(parts, stored))
 
     def with_basenames(self) -> Index:
         """Return an index in which each name is only the part after the last "/".

@@ -66,7 +66,11 @@ class Rows:
     def _columns(self) -> Columns:
         """All members as columns. For a stored index, this reads the whole index."""
         if self._loaded is None:
-            self._loaded = Columns.concatenate(list(self._parts()))
+            few = len(self) <= ROWS_IN_MEMORY_MAX or isinstance(self._stored, SharedNames)
+            parts = self._parts()
+            self._loaded = (
+                Columns.concatenate(list(parts)) if few else Columns.joined(parts, len(self))
+            )
         return self._loaded
 
     @property

@@ -12,7 +12,7 @@ from blobpack.indexfile.mapped import LocalIndex
 from blobpack.indexfile.remote import RemoteIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -60,14 +60,12 @@ class PickedNumbers:
 
 
 def pick(
-    parts: Iterable[Columns],
-    stored: StoredIndex | None,
-    mask: Callable[[Columns], NDArray[np.bool_]],
+    masked: Iterable[tuple[Columns, NDArray[np.bool_]]], stored: StoredIndex | None
 ) -> tuple[Columns | StoredIndex, Numbers]:
-    """Pick the rows that a mask keeps.
+    """Pick the rows that masks keep.
 
     Args:
-        parts: All rows, in order.
+        masked: All rows, in order, part by part, each part with its mask.
         stored: The index that the parts are read from; None if they are in memory.
         mask: Returns which rows of a part are kept.
 
@@ -79,7 +77,7 @@ def pick(
         StorageError: the temporary file can't be written.
     """
     numbers = PickedNumbers()
-    taken = _taken(parts, mask, numbers)
+    taken = _taken(masked, numbers)
     few: list[Columns] = []
     for part in taken:
         few.append(part)
@@ -89,16 +87,14 @@ def pick(
 
 
 def _taken(
-    parts: Iterable[Columns],
-    mask: Callable[[Columns], NDArray[np.bool_]],
-    numbers: PickedNumbers,
+    masked: Iterable[tuple[Columns, NDArray[np.bool_]]], numbers: PickedNumbers
 ) -> Iterator[Columns]:
     """Yield the rows of each part that the mask keeps, and add their numbers."""
     import numpy as np
 
     first = 0
-    for part in parts:
-        places = np.flatnonzero(mask(part))
+    for part, mask in masked:
+        places = np.flatnonzero(mask)
         numbers.add(first, places)
         yield part if len(places) == len(part) else part.take(places)
         first += len(part)
