@@ -1,9 +1,7 @@
 """The public names, listed only here. `__init__.py` reads this file, and loads each name at its first use."""
 
-from .collection.collect import (
-    CollectReport as CollectReport,
-    collect as collect,
-)
+from .collection.collect import collect as collect
+from .collection.report import CollectReport as CollectReport
 from .editing.append import (
     AppendReport as AppendReport,
     append as append,

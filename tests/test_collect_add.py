@@ -231,6 +231,53 @@ def test_another_process_that_adds_is_noticed(folder):
             blobpack.collect(folder, add=True)
 
 
+def test_two_processes_that_make_the_collection_are_noticed(place):
+    """Otherwise the blobs that the first one has added would get lost."""
+    target = f"{place}/new.idx"
+    others = []
+
+    def meanwhile(_):
+        others.append(blobpack.collect([f"{place}/a.tar"], target, add=True))
+
+    with pytest.raises(blobpack.BlobChangedError, match=r"new\.idx"):
+        blobpack.collect([f"{place}/b.tar"], target, add=True, progress=meanwhile)
+    assert len(others) == 1
+    report = blobpack.collect([f"{place}/b.tar"], target, add=True)
+    assert (report.blobs, report.members) == (2, 2500)
+
+
+def test_a_blob_that_is_given_twice_is_added_once(place, monkeypatch):
+    if "://" not in place:
+        monkeypatch.chdir(place)
+    twice = [f"{place}/b.tar", f"{place}/b.tar" if "://" in place else "../in/./b.tar"]
+    for _ in range(2):
+        report = blobpack.collect(twice, f"{place}/new.idx", add=True, duplicates="last")
+        assert (report.blobs, report.members) == (1, 1000)
+
+
+@pytest.mark.parametrize("there", ["", "index of one blob", "link"])
+def test_what_is_no_collection_is_replaced_as_without_add(folder, there):
+    target = folder / "new.idx"
+    if there == "link":
+        target.symlink_to("nowhere.idx")
+    elif there:
+        blobpack.scan(folder / "a.tar").save(target)
+        with pytest.raises(blobpack.StorageError, match="is no collection"):
+            blobpack.collect(folder, target, add=True)
+    else:
+        target.touch()
+    report = blobpack.collect(folder, target, add=True, force=bool(there))
+    assert (report.blobs, report.members) == (1, 2500)
+
+
+def test_a_copy_that_the_system_does_not_make(folder, monkeypatch):
+    """Old Linux reports success without copying on some file systems. This is a fake of one."""
+    monkeypatch.setattr(extend.os, "copy_file_range", lambda *_: 0)
+    pack(folder, "b", ["b/1"])
+    blobpack.collect(folder, add=True)
+    assert blobpack.verify(folder).ok
+
+
 def test_the_command_adds(folder):
     pack(folder, "b", ["b/1"])
     result = CliRunner().invoke(main, ["collect", f"{folder}/", "--add"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import sqlite3
 import tarfile
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import pytest
+from click.testing import CliRunner
 from foreign_indexes import (
     FOLDER,
     FORMATS,
@@ -28,7 +30,8 @@ from foreign_indexes import (
 )
 
 import blobpack
-from blobpack.errors import DuplicateNameError, FormatError, StorageError
+from blobpack.cli.main import main
+from blobpack.errors import DuplicateNameError, FormatError, MissingIndexWarning, StorageError
 from blobpack.model import ForeignFormat
 from blobpack.writing.embed import embed_index
 
@@ -123,11 +126,7 @@ def test_an_index_of_no_members(format, tmp_path):
     with tarfile.open(tmp_path / "out.tar", "w"):
         pass
     blobpack.write_foreign_index(tmp_path / "out.tar", tmp_path / "written", format)
-    if format == "kerchunk":
-        with pytest.raises(FormatError, match="no reference to a part of a file"):
-            payloads_by(tmp_path / "written", tmp_path / "out.tar")
-    else:
-        assert payloads_by(tmp_path / "written", tmp_path / "out.tar") == {}
+    assert payloads_by(tmp_path / "written", tmp_path / "out.tar") == {}
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -192,6 +191,35 @@ def test_names_that_are_not_utf_8(tmp_path):
     for format in ("dali", "hfutils", "ratarmount", "kerchunk"):
         blobpack.write_foreign_index(tmp_path / "out.tar", tmp_path / format, format)
         assert list(payloads_by(tmp_path / format, tmp_path / "out.tar").values()) == [b"abc"]
+    # Energon itself can't store such a name, either
+    with pytest.raises(FormatError, match=r"'bad\\udcff' is not UTF-8"):
+        blobpack.write_foreign_index(tmp_path / "out.tar", tmp_path / "x", "energon-sqlite")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("payloads", [{}, {"a.txt": b""}])
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_tar_without_bytes(format, payloads, tmp_path):
+    blobpack.pack(payloads, tmp_path / "out.tar", all_files=True, allow_empty=True, index="none")
+    blobpack.write_foreign_index(tmp_path / "out.tar", tmp_path / "written", format)
+    assert payloads_by(tmp_path / "written", tmp_path / "out.tar") == held_by(format, payloads)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_names_that_the_formats_use_themselves(format, tmp_path):
+    """Braces are templates of kerchunk, blanks separate words of DALI, and dots end the stems of samples."""
+    names = [
+        "{{u}}/{{ x }}.jpg",
+        "a b/c d.jpg",
+        "1 2 3/4 5 6.jpg",
+        "back\\slash.jpg",
+        "dot.dir/a.b.jpg",
+    ]
+    payloads = {name: name.encode() for name in names}
+    tar = tmp_path / "{{u}} 1.tar"
+    blobpack.pack(payloads, tar, all_files=True, index="none")
+    blobpack.write_foreign_index(tar, tmp_path / "written", format)
+    assert payloads_by(tmp_path / "written", tar) == payloads
 
 
 def test_a_hard_link_has_the_bytes_of_the_other_member(tmp_path):
@@ -232,6 +260,40 @@ def test_a_file_of_energon_beside_the_blob_is_no_error(tar):
         assert blob.read("cats/0001.json") == PAYLOADS["cats/0001.json"]
     with pytest.raises(StorageError, match="is no index of one blob"):
         blobpack.scan(tar).save(tar.with_name("samples.tar.idx"))
+
+
+@pytest.mark.parametrize("place", ["local", "s3"])
+@pytest.mark.parametrize("beside", ["nothing", "energon"])
+def test_the_command_that_a_message_names_makes_an_index_that_is_found(
+    place, beside, tar, s3_env: S3Server, monkeypatch
+):
+    if beside == "energon":
+        shutil.copy(SAMPLES["energon"], f"{tar}.idx")
+    blob = str(tar)
+    if place == "s3":
+        bucket = s3_env.new_bucket()
+        for path in tar.parent.iterdir():
+            s3_env.put(bucket, path.name, path.read_bytes())
+        blob = f"s3://{bucket}/samples.tar"
+    monkeypatch.chdir(tar.parent)
+    runner = CliRunner()
+    with pytest.warns(MissingIndexWarning) as caught:
+        blobpack.open_blob(blob).close()
+    with pytest.raises(StorageError, match="has no index") as refused:
+        blobpack.collect([blob], tar.with_name("all.idx"))
+    (command,) = re.findall("`blobpack (.*?)`", str(caught[0].message))
+    done = runner.invoke(main, command.replace("FILE", "own.idx").split())
+    assert done.exit_code == 0, done.output
+    if command.endswith("-o FILE"):
+        assert "index='FILE'" in str(caught[0].message)
+        assert "`" not in str(refused.value)
+        blobpack.open_blob(blob, index="own.idx").close()
+    else:
+        assert f"`blobpack {command}`" in str(refused.value)
+        blobpack.open_blob(blob).close()
+        blobpack.collect([blob], tar.with_name("all.idx"))
+    if beside == "energon" and place == "local":
+        assert blobpack.open_blob(tar, index=f"{tar}.idx").index == blobpack.scan(tar)
 
 
 def test_references_of_many_tars(tar, tmp_path):

@@ -243,7 +243,10 @@ def test_bytes_that_were_changed_are_an_error_or_right(format, tmp_path):
             "has 7 samples, and the tar has 6",
         ),
         (b'{"version": 1, "refs": {}, "gen": [{"key": "x"}]}', "templates of Jinja"),
-        (b'{"version": 1, "refs": {"a": ["{{x}}", 1, 2]}}', "has the template 'x'"),
+        (
+            b'{"version": 1, "templates": {"y": "z"}, "refs": {"a": ["{{x}}", 1, 2]}}',
+            "has the template 'x'",
+        ),
         (b'{"a": [1, 2, 3]}', "'a' has the URL 1"),
         (b'{"a": ["b.tar", 1, 2]}', "it names no such tar"),
         (b"v1.2 2\njpg 1024 120 cats/0000.jpg\n", "promises 2 samples, but there are 1"),

@@ -143,7 +143,7 @@ def test_every_sample_is_read_once_and_in_one_order(made: Plan, epoch: int, work
         batches = through_workers(order, rank, workers)
         assert batches == through_workers(order, rank, 1)
         mine = list(chain.from_iterable(batches))
-        assert len(mine) == made.samples_of_rank(rank)
+        assert len(mine) == made.samples_of(rank)
         assert {len(batch) for batch in batches[:-1]} <= {made.batch}
         read += mine
     assert len(read) == len(set(read))
@@ -151,7 +151,7 @@ def test_every_sample_is_read_once_and_in_one_order(made: Plan, epoch: int, work
     if not made.drop_last:
         assert len(read) == made.samples
     else:
-        assert len({made.samples_of_rank(rank) for rank in range(made.ranks)}) == 1
+        assert len({made.samples_of(rank) for rank in range(made.ranks)}) == 1
         assert len(read) > made.samples - made.batch * made.ranks
 
 

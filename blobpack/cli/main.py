@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 COMPLETE = "_BLOBPACK_COMPLETE"
 # argument of the library → its option, where that has another name
-OPTIONS = {"target": "-o", "member_bytes_max": "--max-member"}
+OPTIONS = {"target": "-o", "member_bytes_max": "--max-member", "index": "--index-file"}
 
 
 class BlobpackGroup(CommandGroup):

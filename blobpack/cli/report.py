@@ -15,7 +15,7 @@ from blobpack.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from blobpack.collection.collect import CollectReport
+    from blobpack.collection.report import CollectReport
     from blobpack.editing.append import AppendReport
     from blobpack.editing.combine import CombineReport
     from blobpack.model import ScanReport

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from blobpack.argument_order import is_new_file, is_there, recognise_swap
-from blobpack.collection.held import held_collection, opened_collection, replacing_collection
+from blobpack.collection.held import (
+    held_collection,
+    opened_collection,
+    replacing_collection,
+    writing_collection,
+)
+from blobpack.collection.report import CollectReport
 from blobpack.indexfile.open import COLLECTION
 from blobpack.model import (
     Duplicates,
@@ -19,18 +24,16 @@ from blobpack.model import (
     check_several,
 )
 from blobpack.opening.join import CollectionWriter
-from blobpack.opening.kind import COLLECTION_NAME, collection_location, kind_of, object_exists
+from blobpack.opening.kind import COLLECTION_NAME, collection_location, kind_of
 from blobpack.opening.list_blobs import list_blobs
 from blobpack.opening.locations import name_from
 from blobpack.progress import counting
-from blobpack.quoting import one_line
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.arguments import location_of, output_location
-from blobpack.stores.output import writing_anywhere
+from blobpack.stores.open import open_store
 from blobpack.stores.replace import check_replaceable, check_suffix
 from blobpack.stores.sink import FileSink
 from blobpack.tar.behind import warn_of_left_out
-from blobpack.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -90,7 +93,7 @@ def collect(
         A report of what was collected.
 
     Raises:
-        BlobChangedError: with `add`, another process replaced the collection meanwhile.
+        BlobChangedError: with `add`, another process made or replaced the collection meanwhile.
         BlobNotFoundError: there are no blobs.
         DuplicateNameError: two blobs have a member of one name; the message names both blobs.
         StaleIndexError: an index does not fit its blob as it is now.
@@ -111,9 +114,12 @@ def collect(
     given = None if target is None else output_location("target", target, access)
     began = time.perf_counter()
     found, location = _resolve(blobs, given, access)
+    if add:
+        # by their names in the collection; of a blob that is given twice, the second one is there already
+        found = list({name_from(location.folder, blob): blob for blob in found}.values())
     check_suffix("target", location, COLLECTION, force=force)
     # before the blobs are read, which may take minutes
-    check_replaceable(location, COLLECTION, force=force)
+    replaces = check_replaceable(location, COLLECTION, force=force)
     make_writer = partial(
         _make_writer,
         location,
@@ -122,11 +128,12 @@ def collect(
         concatenated=concatenated,
         progress=progress,
     )
-    if add and _exists(location):
+    if add and replaces and _is_collection(location):
         writer, collection_bytes = _add(location, found, make_writer)
     else:
         writer = make_writer(found, None)
-        collection_bytes = _write_collection(writer, location)
+        # another process that adds may make the collection meanwhile: then its blobs must not get lost
+        collection_bytes = _write_collection(writer, location, new=add and not replaces)
     for url, report in writer.reports.items():
         warn_of_left_out(url, report)
     return _report(writer, location, collection_bytes, time.perf_counter() - began)
@@ -149,8 +156,10 @@ def _make_writer(
     )
 
 
-def _exists(location: Location) -> bool:
-    return os.path.lexists(location.path) if location.is_local else object_exists(location)
+def _is_collection(location: Location) -> bool:
+    """Return whether a file or object is a collection, damaged or not; an empty file is none."""
+    with open_store(location, tail=True) as store:
+        return store.size > 0 and COLLECTION.recognise(store)
 
 
 def _add(
@@ -191,10 +200,10 @@ def _resolve(
     return [location_of("blobs", blob, access=access) for blob in blobs], target
 
 
-def _write_collection(writer: CollectionWriter, location: Location) -> int:
-    """Write a collection to a local file or to S3, and return its size in bytes."""
+def _write_collection(writer: CollectionWriter, location: Location, *, new: bool) -> int:
+    """Write a collection to a local file or to S3, and return its size in bytes; `new`: there must be none yet."""
     # the writer reads names back to compare them, and may start again if a blob lacks facts that others have
-    with writing_anywhere(location) as file:
+    with writing_collection(location, new=new) as file:
         writer.write(FileSink(file))
         return file.tell()
 
@@ -219,32 +228,3 @@ def _beside(blobs: Location, kind: SourceKind) -> Location:
     if kind in ("blob", "collection"):
         return blobs.folder.below(COLLECTION_NAME)
     return collection_location(blobs, kind)
-
-
-@dataclass(frozen=True, slots=True)
-class CollectReport:
-    """The result of collect.
-
-    Attributes:
-        url: Path or URL of the collection.
-        blobs: Number of blobs in it.
-        members: Number of members in these blobs.
-        payload_bytes: Bytes of the members' payloads.
-        collection_bytes: Bytes of the collection's file.
-        members_behind: Blobs that have members behind the end of their archive, which the collection does not have.
-        seconds: Time that collect took.
-    """
-
-    url: str
-    blobs: int
-    members: int
-    payload_bytes: int
-    collection_bytes: int
-    members_behind: list[str]
-    seconds: float
-
-    def __str__(self) -> str:
-        return (
-            f"collected {counted(self.members, 'member')}, {counted(self.payload_bytes, 'byte')}, of {counted(self.blobs, 'blob')} in "
-            f"{self.seconds:.2f} s: {one_line(self.url)}, {counted(self.collection_bytes, 'byte')}"
-        )

@@ -1,7 +1,10 @@
 """The file of a collection while blobs are added to it.
 
 Of two processes that add at the same time, at most one succeeds. Local ones lock the collection's file. In a bucket, the new file
-replaces only the version that was read (If-Match).
+replaces only the version that was read (If-Match). If there is no collection yet, neither replaces what the other has made.
+
+`collect` without `add` replaces whatever is there, and takes no lock on it. So whoever puts a local collection in its place
+locks the folder, from its last look at the old file on.
 """
 
 from __future__ import annotations
@@ -18,7 +21,13 @@ from blobpack.indexfile.open import open_stored, open_table
 from blobpack.opening.collection import no_collection
 from blobpack.opening.join import Collected
 from blobpack.stores.access.objects import replacing_object
-from blobpack.stores.output import UPLOAD_READ_BYTES, replacing, resolve_target
+from blobpack.stores.output import (
+    UPLOAD_READ_BYTES,
+    folder_locked,
+    replacing,
+    resolve_target,
+    writing_anywhere,
+)
 from blobpack.writing.blob_file import locked
 
 if TYPE_CHECKING:
@@ -48,7 +57,6 @@ def held_collection(given: Location, location: Location) -> Iterator[Callable[[]
     with locked(path, location.text) as file:
 
         def check_in_place() -> None:
-            # `collect` takes no lock: it replaces whatever is there
             if not file.is_in_place():
                 raise BlobChangedError(f"{location} was replaced meanwhile")
 
@@ -82,7 +90,7 @@ def replacing_collection(
 ) -> Iterator[BinaryIO]:
     """Open a new file. When the block ends, it replaces the file of a collection if nobody else has replaced that file."""
     if location.is_local:
-        with replacing(location, ready=check_held) as file:
+        with _replacing(location, check_held) as file:
             yield file
         return
     with replacing_object(location, replaces=version) as upload, tempfile.TemporaryFile() as file:
@@ -91,3 +99,42 @@ def replacing_collection(
         yield file
         file.seek(0)
         shutil.copyfileobj(file, upload, UPLOAD_READ_BYTES)
+
+
+@contextmanager
+def writing_collection(location: Location, *, new: bool) -> Iterator[BinaryIO]:
+    """Open a new file. When the block ends, it becomes the file of a collection, and replaces what is there.
+
+    Args:
+        location: The file of the collection.
+        new: There must be no file when the block ends.
+
+    Raises:
+        BlobChangedError: there must be no file, but another process has made one.
+        StorageError: the file can't be written.
+    """
+
+    def check_new() -> None:
+        if new and resolve_target(location).exists():
+            raise BlobChangedError(f"{location} was made meanwhile by another process")
+
+    if location.is_local:
+        with _replacing(location, check_new) as file:
+            yield file
+        return
+    with writing_anywhere(location, new=new) as file:
+        yield file
+
+
+@contextmanager
+def _replacing(location: Location, check: Callable[[], None] | None) -> Iterator[BinaryIO]:
+    """Open a new file as `replacing` does; the folder is locked from the check on until the new file is in its place."""
+    with ExitStack() as locks:
+
+        def ready() -> None:
+            locks.enter_context(folder_locked(resolve_target(location).parent))
+            if check:
+                check()
+
+        with replacing(location, ready=ready) as file:
+            yield file

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from blobpack.errors import StorageError
+from blobpack.foreign.index_command import index_command
 from blobpack.indexfile.open import INDEX
 from blobpack.opening.find_index import embedded_index, first_found, sidecar_index
 from blobpack.opening.kind import collection_location, kind_of
@@ -211,7 +212,8 @@ def _readable_bytes(blob: Location) -> int:
             )
         if first_found(store, embedded_index, sidecar_index) is None:
             raise StorageError(
-                f"{blob} has no index, without which a browser can't find members; `blobpack index {blob}` makes one"
+                f"{blob} has no index, without which a browser can't find members; "
+                f"{index_command(blob) or f'`blobpack index {blob} -o FILE`'} makes one"
             )
         return store.size
 

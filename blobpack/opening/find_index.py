@@ -74,12 +74,11 @@ def open_index(
     # A scan of a remote blob may take minutes, so the warning comes first. If a local file is no tar, that is all that is
     # said of it.
     scanned = None if store.is_remote else scan_store(store)
-    # Without -o, `blobpack index` writes the index of a remote blob into the current folder, where
-    # open_blob does not look. So the message names the place beside the blob.
-    place = f" -o {sidecar_of(store.location)}" if store.is_remote and store.location else ""
+    # imported here, because most blobs have an index
+    from blobpack.foreign.index_command import how_to_index
+
     warn_caller(
-        f"{store.url} has no index, so its headers are scanned; `blobpack index {store.url}{place}` makes one "
-        f"that opens at once",
+        f"{store.url} has no index, so its headers are scanned; {how_to_index(store)}",
         MissingIndexWarning,
     )
     return store, scan_store(store) if scanned is None else scanned

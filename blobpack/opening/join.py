@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from blobpack._native.name_hashes import LookupFullError
 from blobpack.columns import FACT_WITHOUT_UNKNOWN
 from blobpack.errors import DuplicateNameError, FormatError, StaleIndexError, StorageError
+from blobpack.foreign.index_command import index_command
 from blobpack.indexfile.extend import PAGE_NAMES_WITH_ROOM, Base
 from blobpack.indexfile.identity import COLLECTION_IDENTITY, identify
 from blobpack.indexfile.mapped import LocalIndex
@@ -263,8 +264,9 @@ class CollectionWriter:
                 raise
             return scan_store(store)
         if index is None and not self.scan:
+            command = index_command(store.location) if store.location else None
             raise StorageError(
-                f"{store.url} has no index: `blobpack index {store.url}` makes one, or {setting('scan', True)} scans it now"
+                f"{store.url} has no index: {f'{command} makes one, or ' if command else ''}{setting('scan', True)} scans it now"
             )
         return index
 

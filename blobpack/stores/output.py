@@ -83,12 +83,17 @@ def writing(
 
 
 @contextmanager
-def writing_anywhere(location: Location) -> Iterator[BinaryIO]:
+def writing_anywhere(location: Location, *, new: bool = False) -> Iterator[BinaryIO]:
     """Open a new file that can be written at any position, and replaces the file or object when the block ends.
 
     For S3 it is a temporary file, because an upload only goes forward. It is uploaded when the block ends.
 
+    Args:
+        location: The path or URL.
+        new: For an object: there must be no object yet.
+
     Raises:
+        BlobChangedError: there must be no object, but there is one.
         StorageError: the file or object can't be created or written.
     """
     if location.is_local:
@@ -99,7 +104,7 @@ def writing_anywhere(location: Location) -> Iterator[BinaryIO]:
         yield temporary
         size = temporary.seek(0, io.SEEK_END)
         temporary.seek(0)
-        with writing(location, expected_bytes=size) as upload:
+        with writing(location, expected_bytes=size, new=new) as upload:
             shutil.copyfileobj(temporary, upload, UPLOAD_READ_BYTES)
 
 

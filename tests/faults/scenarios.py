@@ -22,6 +22,8 @@ IMAGES = {
     # a blob of these has its first zero block at the end of a page, and the second one in the next page
     "odd": {"a.png": (40, 30), "b.png": (30, 20)},
 }
+# members of a blob that is packed by many.csv
+MANY = 1030
 BEFORE = {
     "nothing": (),
     "embed": ("pack old out.tar",),
@@ -42,6 +44,7 @@ class Scenario:
         in_place: The blob that the command changes in place; "" if it writes new files. Its bytes depend on what
             happened before, so only its members are compared.
         own_folder: The folder that the command fills; it must be empty before. "" if there is none.
+        output: The blob or collection that two commands write in a race.
         meanwhile: A command that others run in the same folder while this one runs; "" for none.
         repeats: A second run leaves the same files as the first one. An append to a collection refuses names that are
             there, or adds another blob.
@@ -52,6 +55,7 @@ class Scenario:
     command: str
     in_place: str = ""
     own_folder: str = ""
+    output: str = "out.tar"
     meanwhile: str = ""
     repeats: bool = True
 
@@ -126,6 +130,8 @@ def indexes() -> list[Scenario]:
     """Return the scenarios of commands that write an index or an offsets file."""
     blob = BEFORE["embed"]
     collected = ("pack old set/a.tar", "pack more set/b.tar")
+    # more members than a block of the index has, so that whole blocks are copied; see indexfile/extend.py
+    grown = ("pack --manifest many.csv set/a.tar", "collect set", collected[1])
     return [
         Scenario("index beside", (), "index foreign.tar"),
         Scenario("index beside again", ("index foreign.tar",), "index foreign.tar --facts"),
@@ -143,6 +149,8 @@ def indexes() -> list[Scenario]:
         Scenario("gallery again", (*blob, "gallery out.tar"), "gallery out.tar --url other.tar"),
         Scenario("collect", collected, "collect set"),
         Scenario("collect again", ("pack old set/a.tar", "collect set", collected[1]), "collect set"),
+        Scenario("collect add to nothing", collected, "collect set --add"),
+        Scenario("collect add", grown, "collect set --add"),
     ]  # fmt: skip
 
 
@@ -192,7 +200,27 @@ def races() -> list[Scenario]:
         Scenario("race pack append", sidecar, pack, meanwhile=append),
         Scenario("race embed append", sidecar, "index out.tar --index embed", "out.tar", meanwhile=append),
         Scenario("race append embed", sidecar, append, "out.tar", meanwhile="index out.tar --index embed"),
+        *collect_races(),
         Scenario("race index pack", embed, "index out.tar", meanwhile=f"{pack} {beside}"),
+    ]  # fmt: skip
+
+
+def collect_races() -> list[Scenario]:
+    """Return the scenarios in which another command works on the same collection."""
+    parts = ("pack old set/a.tar", "pack more set/b.tar", "pack odd set/c.tar")
+    collected = (*parts, "collect set/a.tar -o set/collection.idx")
+    add_b, add_c = (f"collect set/{name}.tar --add -o set/collection.idx" for name in "bc")
+    again, append = "collect set", "append set new/z.png --threads 1"
+    return [
+        Scenario(f"race collect {name}", before, command, output="set/collection.idx", meanwhile=other)
+        for name, before, command, other in (
+            ("adds to nothing", parts, add_b, add_c),
+            ("adds", collected, add_b, add_c),
+            ("add again", collected, add_b, again),
+            ("again add", collected, again, add_b),
+            ("add append", collected, add_b, append),
+            ("append add", collected, append, add_b),
+        )
     ]  # fmt: skip
 
 
@@ -213,6 +241,8 @@ def make_sources(folder: Path) -> None:
     # without the time: each process makes the same files
     (folder / "foreign.tar.gz").write_bytes(gzip.compress(archive, mtime=0))
     (folder / "set").mkdir()
+    rows = "".join(f"new/z.png,many/{number}.png\n" for number in range(MANY))
+    (folder / "many.csv").write_text("path,name\n" + rows)
 
 
 def png(width: int, height: int, seed: int) -> bytes:

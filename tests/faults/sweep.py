@@ -25,6 +25,7 @@ from verdict import (
     last_line,
     members_of,
     message_problems,
+    output_members,
     read_tree,
     reading_problems,
     state_problems,
@@ -206,7 +207,7 @@ class Trial:
             else:
                 problems += message_problems(each)
         tree = read_tree(self.work)
-        members = members_of(tree["out.tar"])
+        members = output_members(self.work / scenario.output)
         # as if those that succeeded had run one after the other
         if all(members != self._members_after(order) for order in permutations(done)):
             problems.append(f"members after {len(done)} commands: {sorted(members)}")
@@ -223,8 +224,7 @@ class Trial:
             for command in commands:
                 # the second one may refuse what the first one has left
                 self._commands.run(command, folder)
-            blob = folder / "out.tar"
-            self._members[commands] = members_of(blob.read_bytes()) if blob.exists() else {}
+            self._members[commands] = output_members(folder / self.scenario.output)
             shutil.rmtree(folder)
         return self._members[commands]
 

@@ -25,6 +25,7 @@ POWER_SCENARIOS = (
     "index embed in appended",
     "merge over both",
     "merge sidecar",
+    "collect add",
 )
 # Each of these takes 0.1 s, the time after which a command raises the exception of a signal again.
 DROPPED_SCENARIOS = (

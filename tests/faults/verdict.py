@@ -43,6 +43,18 @@ def members_of(blob: bytes) -> dict[str, bytes]:
         return {m.name: tar.extractfile(m).read() for m in tar.getmembers() if m.isreg()}
 
 
+def output_members(path: Path) -> dict[str, bytes]:
+    """Read a blob, or a collection and its blobs: name → payload; nothing if there is no such file."""
+    if not path.exists():
+        return {}
+    if path.suffix == ".tar":
+        return members_of(path.read_bytes())
+    with blobpack.open_collection(path) as collection:
+        return dict(
+            zip(collection.index.names, collection.read_many(range(len(collection))), strict=True)
+        )
+
+
 def state_problems(
     tree: Tree,
     before: Tree,

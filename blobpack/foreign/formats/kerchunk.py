@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from blobpack.foreign.fit import ForeignRows, fit
 from blobpack.foreign.same_tar import same_tar
+from blobpack.index.index import Index
 from blobpack.index.tables.references import to_references
 
 if TYPE_CHECKING:
     from blobpack.foreign.index_file import IndexFile
     from blobpack.foreign.source import SourceBlob
-    from blobpack.index.index import Index
     from blobpack.stores.base import Store
 
 TEMPLATE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
@@ -61,6 +61,9 @@ def read(file: IndexFile, store: Store) -> Index:
         if url not in urls:
             urls[url] = _filled(url, templates, file, left)
             left -= max(0, len(urls[url]) - len(url))
+    # The references to a tar that has no members, or empty ones only; see to_references.
+    if found is not file.json and not any(found.values()):
+        return Index()
     if not urls:
         raise file.fault("it has no reference to a part of a file")
     wanted = same_tar(dict.fromkeys(urls.values()), store, file)
@@ -90,7 +93,8 @@ def _filled(url: str, templates: dict[str, Any], file: IndexFile, most: int) -> 
             raise file.fault(f"its templates fill URLs of more than {FILLED_MAX:,} characters")
         return value
 
-    return TEMPLATE.sub(text, url)
+    # fsspec fills nothing in either: then braces are part of a name
+    return TEMPLATE.sub(text, url) if templates else url
 
 
 def encode(blobs: list[SourceBlob]) -> tuple[bytes, int]:

@@ -28,7 +28,7 @@ from blobpack.tar.header import END_OF_ARCHIVE
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from blobpack.collection.collect import CollectReport
+    from blobpack.collection.report import CollectReport
     from blobpack.model import Payload
     from blobpack.packing.shard_folder import ShardFolder
     from blobpack.stores.location import Location

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from blobpack.errors import FormatError
 from blobpack.integrations.ray.ray_data import BlockAccessor, Datasink
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from blobpack.collection.collect import CollectReport
+    from blobpack.collection.report import CollectReport
     from blobpack.integrations.ray.blob_set import BlobSet
     from blobpack.model import Payload
 
@@ -67,9 +69,15 @@ class BlobDatasink(Datasink):  # type: ignore[misc] # Ray is optional, and mypy 
                     raise FormatError(
                         f"the dataset has no column {column!r}, only {', '.join(table.column_names)}"
                     )
-            columns = table.column(self._name), table.column(self._payload)
+            columns = (_plain(table.column(each)) for each in (self._name, self._payload))
             for name, payload in zip(*columns, strict=True):
                 yield _name_of(name), _payload_of(name, payload)
+
+
+def _plain(column: Any) -> Any:
+    """Return a column whose values are stored one by one; tables of Parquet may have a dictionary of them."""
+    kind = column.type
+    return column.cast(kind.value_type) if pa.types.is_dictionary(kind) else column
 
 
 def _name_of(scalar: Any) -> str:

@@ -59,7 +59,11 @@ def narrowed(index: Index, where: Where) -> Index:
         ValueError: a condition has a wrong value.
     """
     if not isinstance(where, Mapping):
-        return index.select(*check_texts("where", where))
+        globs = check_texts("where", where)
+        # No glob of none matches, but select() without a glob returns all members.
+        if not globs:
+            raise ValueError("where must have at least one glob; None reads all members")
+        return index.select(*globs)
     conditions = dict(cast("Conditions", where))
     # A misspelled condition would otherwise be ignored, and all members would be read.
     unknown = conditions.keys() - Conditions.__annotations__.keys()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-    from blobpack.collection.collect import CollectReport
+    from blobpack.collection.report import CollectReport
 
 SHARD_BYTES = 128 << 20
 

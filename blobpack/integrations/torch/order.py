@@ -53,12 +53,15 @@ class Plan(NamedTuple):
             return self.samples // self.batch // self.ranks * self.ranks
         return -(-self.samples // self.batch)
 
-    def samples_of_rank(self, rank: int) -> int:
-        """Return how many samples a rank gets in an epoch."""
-        mine = len(range(rank, self.blocks, self.ranks))
-        is_last_mine = mine > 0 and (self.blocks - 1) % self.ranks == rank
+    def blocks_of(self, rank: int, worker: int, workers: int) -> range:
+        """Return the numbers of the blocks that a worker of a rank gets in an epoch."""
+        return range(rank + self.ranks * worker, self.blocks, self.ranks * workers)
+
+    def samples_of(self, rank: int, worker: int = 0, workers: int = 1) -> int:
+        """Return how many samples a worker of a rank gets in an epoch, or the whole rank."""
+        mine = self.blocks_of(rank, worker, workers)
         missing = max(0, self.blocks * self.batch - self.samples)
-        return mine * self.batch - (missing if is_last_mine else 0)
+        return len(mine) * self.batch - (missing if self.blocks - 1 in mine else 0)
 
 
 class EpochOrder:
@@ -107,10 +110,8 @@ class EpochOrder:
             workers: Number of workers of the rank.
             begin: Samples of the worker to leave out at the beginning, because they were read before.
         """
-        ranks = self._plan.ranks
-        mine = range(rank + ranks * worker, self._plan.blocks, ranks * workers)
         done, part = divmod(begin, self._plan.batch)
-        for number in mine[done:]:
+        for number in self._plan.blocks_of(rank, worker, workers)[done:]:
             yield self.block(number)[part:]
             part = 0
 

@@ -60,18 +60,28 @@ def rank_and_ranks(rank: int | None, ranks: int | None) -> tuple[int, int]:
     return rank, ranks
 
 
-class SharedNumber:
-    """A number that the workers of a DataLoader see, too, also those that it keeps from epoch to epoch."""
+class SharedEpoch:
+    """The number of the next epoch, which the workers of a DataLoader see, too, also those that it keeps."""
 
     def __init__(self) -> None:
-        # PyTorch passes a shared tensor to workers that it starts by any method
-        self._tensor = torch.zeros((), dtype=torch.int64).share_memory_()
+        # the number, and whether the caller chose it; PyTorch passes a shared tensor to workers that it starts by any method
+        self._tensor = torch.zeros(2, dtype=torch.int64).share_memory_()
 
     @property
-    def value(self) -> int:
+    def number(self) -> int:
         """The number."""
-        return int(self._tensor.item())
+        return int(self._tensor[0].item())
 
-    @value.setter
-    def value(self, number: int) -> None:
-        self._tensor.fill_(number)
+    @number.setter
+    def number(self, number: int) -> None:
+        self._tensor[0] = number
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether the caller has chosen a number."""
+        return bool(self._tensor[1].item())
+
+    def choose(self, number: int) -> None:
+        """Set the number that the caller has chosen."""
+        self._tensor[1] = 1
+        self.number = number

@@ -8,7 +8,7 @@ from blobpack.integrations.torch.options import SampleOptions, sample_reader
 from blobpack.integrations.torch.order import EpochOrder, Plan
 from blobpack.integrations.torch.pytorch import (
     IterableDataset,
-    SharedNumber,
+    SharedEpoch,
     in_worker,
     rank_and_ranks,
     to_tensor,
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 WINDOW_SAMPLES = 8192
 RUN_SAMPLES = 128
 SEED_MAX = (1 << 63) - 1
+# a position, and the number of workers for which it holds
+NOT_RESUMED = (0, 0)
 
 
 class BlobStream(IterableDataset):  # type: ignore[misc] # PyTorch is optional, and mypy runs without it
@@ -89,31 +91,36 @@ class BlobStream(IterableDataset):  # type: ignore[misc] # PyTorch is optional, 
         self._plan = Plan(
             len(self._samples), batch_size, shuffle, run, window, ranks, bool(drop_last)
         )
-        self._epoch = SharedNumber()
+        self._epoch = SharedEpoch()
         # the epoch that is read now, and how many of its samples this process, or this worker of a DataLoader, has yielded
         self._epoch_read = 0
         self._position = 0
         # where the next iteration begins, and the number of workers for which this holds
-        self._resumed = (0, 0)
+        self._resumed = NOT_RESUMED
 
     def __len__(self) -> int:
         """Return the number of samples of this rank in an epoch."""
-        return self._plan.samples_of_rank(self._rank)
+        return self._plan.samples_of(self._rank)
 
     @property
     def epoch(self) -> int:
         """Number of the epoch that the next iteration reads, which decides the order if samples are shuffled."""
-        return self._epoch.value
+        return self._epoch.number
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration reads; workers that a DataLoader keeps read it, too.
+
+        If a state within another epoch was loaded, the next iteration does not continue it.
 
         Raises:
             TypeError: the number is not a whole number.
             ValueError: the number is negative.
         """
         check_number("epoch", epoch, 0)
-        self._epoch.value = epoch
+        self._epoch.choose(epoch)
+        # without an iteration after it, a state that was loaded
+        if self._resumed != NOT_RESUMED and epoch != self._epoch_read:
+            self._resumed, self._position = NOT_RESUMED, 0
 
     def __iter__(self) -> Iterator[Any]:
         """Read and decode the samples of this rank, or of this worker of the rank.
@@ -123,13 +130,15 @@ class BlobStream(IterableDataset):  # type: ignore[misc] # PyTorch is optional, 
             BlobpackError: a member is missing, or can't be read or decoded.
         """
         worker, workers = worker_and_workers()
-        (self._position, workers_before), self._resumed = self._resumed, (0, 0)
+        (self._position, workers_before), self._resumed = self._resumed, NOT_RESUMED
         if workers_before not in (0, workers):
             raise ValueError(
                 f"a state of {counted(workers_before, 'worker')} can't be continued by {workers}; load it into the "
                 "StatefulDataLoader of torchdata, not into the BlobStream"
             )
-        self._epoch_read = self.epoch
+        # a state at the end of its epoch may be of another epoch than the next one
+        if not self._position:
+            self._epoch_read = self.epoch
         order = EpochOrder(self._plan, self._epoch_read)
         blocks = order.of_worker(self._rank, worker, workers, begin=self._position)
         return self._iterate(blocks, self._position)
@@ -147,10 +156,15 @@ class BlobStream(IterableDataset):  # type: ignore[misc] # PyTorch is optional, 
         In a DataLoader with workers, each worker has a state, which torchdata's StatefulDataLoader collects. Then the same
         number of workers must continue.
         """
+        epoch, position = self._epoch_read, self._position
+        # set_epoch may have chosen the next epoch meanwhile. It counts only at the end of this one. A worker is at its end
+        # before others are, so there it never counts.
+        is_over = self._is_at_end(position) and epoch != self.epoch and not in_worker()
+        if not position or is_over:
+            epoch, position = self.epoch, 0
         return {
-            # set_epoch may have chosen the next one meanwhile
-            "epoch": self._epoch_read if self._position else self.epoch,
-            "position": self._position,
+            "epoch": epoch,
+            "position": position,
             "workers": worker_and_workers()[1],
             "plan": self._plan._asdict(),
         }
@@ -172,8 +186,16 @@ class BlobStream(IterableDataset):  # type: ignore[misc] # PyTorch is optional, 
                 f"{name} was {theirs.get(name)} and is {ours[name]}" for name in differing
             )
             raise ValueError(f"the state belongs to another order of samples: {listed}")
-        self.set_epoch(state["epoch"])
-        check_number("position", state["position"], 0)
-        self._epoch_read = state["epoch"]
-        self._position = state["position"]
-        self._resumed = state["position"], state["workers"]
+        epoch, position = state["epoch"], state["position"]
+        check_number("epoch", epoch, 0)
+        check_number("position", position, 0)
+        # A StatefulDataLoader passes the state on when the next epoch begins. After the end of an epoch, the caller has
+        # chosen the next one by then.
+        if not (self._is_at_end(position) and self._epoch.is_chosen):
+            self._epoch.number = epoch
+        self._epoch_read, self._position = epoch, position
+        self._resumed = position, state["workers"]
+
+    def _is_at_end(self, position: int) -> bool:
+        """Return whether this worker yields no sample behind a position in its epoch."""
+        return position >= self._plan.samples_of(self._rank, *worker_and_workers())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,7 +28,14 @@ OBJECT_STORE_BYTES = 300 << 20
 @pytest.fixture(scope="session", autouse=True)
 def _cluster(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Ray, with workers that have the environment of this process: S3's settings, and no others of AWS."""
-    with pytest.MonkeyPatch.context() as patch:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        # tests of several checkouts may run at the same time; not below TMPDIR, because the path of a socket has at most
+        # 107 bytes
+        tempfile.TemporaryDirectory(
+            prefix="ray-", dir="/tmp", ignore_cleanup_errors=True
+        ) as folder,
+    ):
         for name in os.environ:
             if name.startswith("AWS_"):
                 patch.delenv(name)
@@ -42,8 +50,7 @@ def _cluster(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            # tests of several checkouts may run at the same time
-            _temp_dir=str(tmp_path_factory.mktemp("ray")),
+            _temp_dir=folder,
         )
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = False

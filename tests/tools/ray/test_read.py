@@ -217,6 +217,7 @@ def test_functions_that_use_blobpack_run_on_workers(shards: Path) -> None:
         ({"columns": "name"}, TypeError, "columns"),
         ({"columns": ["width"]}, FactsMissingError, "width"),
         ({"where": 5}, TypeError, "where"),
+        ({"where": []}, ValueError, "where must have at least one glob"),
         ({"order": "nothing"}, ValueError, "order"),
         ({"seed": -1}, ValueError, "seed"),
         ({"mode": "nothing"}, ValueError, "mode"),

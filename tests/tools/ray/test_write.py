@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 import ray
 from ray.exceptions import RayTaskError
@@ -65,6 +66,22 @@ def test_other_columns_and_kinds_of_blocks(target: Any) -> None:
     write_blobs(ray.data.from_items(items), url, name="key", payload="data")
     with blobpack.open(url + "/") as collection:
         assert dict(collection.items()) == {each["key"]: each["data"] for each in items}
+
+
+def test_columns_of_other_arrow_types(tmp_path: Path) -> None:
+    payloads = {"a": b"11", "b": b"22", "c": b"11"}
+    names, values = pa.array(payloads), pa.array(payloads.values())
+    for number, (name, value) in enumerate(
+        [
+            (names.dictionary_encode(), values.dictionary_encode()),
+            (names.cast(pa.large_string()), values.cast(pa.binary(2))),
+            (names.cast(pa.string_view()), values.cast(pa.binary_view())),
+        ]
+    ):
+        rows = pa.table({"name": name, "bytes": value})
+        write_blobs(ray.data.from_arrow(rows), tmp_path / f"{number}")
+        with blobpack.open(tmp_path / f"{number}") as collection:
+            assert dict(collection.items()) == payloads
 
 
 def test_blocks_of_pandas(tmp_path: Path) -> None:

@@ -136,12 +136,64 @@ def test_a_stateful_data_loader_continues(tar: Path, workers: int, stop: int) ->
     state = pickle.loads(pickle.dumps(first.state_dict()))
     del iterator
     second = loader()
-    second.dataset.set_epoch(0)  # the state knows the epoch
+    if stop < len(expected):
+        second.dataset.set_epoch(0)  # the state knows the epoch
     second.load_state_dict(state)
     rest = batches(second)
     assert taken + rest == expected
     # the epoch after that one is whole
     assert batches(second) == expected
+
+
+@pytest.mark.parametrize(("workers", "kept"), [(0, False), (2, False), (2, True)])
+def test_a_state_after_the_last_batch_leaves_the_next_epoch_to_the_caller(
+    tar: Path, workers: int, kept: bool
+) -> None:
+    """A StatefulDataLoader passes the state on when the next iteration begins, which is after set_epoch."""
+
+    def loader() -> StatefulDataLoader:
+        return StatefulDataLoader(
+            stream(tar), batch_size=BATCH, num_workers=workers, persistent_workers=kept
+        )
+
+    first = loader()
+    epochs = []
+    for epoch in range(3):
+        first.dataset.set_epoch(epoch)
+        epochs.append(batches(first))
+        if epoch == 0:
+            state = pickle.loads(pickle.dumps(first.state_dict()))
+    second = loader()
+    second.load_state_dict(state)
+    for epoch in (1, 2):
+        second.dataset.set_epoch(epoch)
+        assert batches(second) == epochs[epoch]
+
+
+def test_another_epoch_that_is_chosen_after_a_state_begins_at_its_first_sample(tar: Path) -> None:
+    made = stream(tar)
+    made.set_epoch(4)
+    whole = list(made)
+    for taken in (5, 150):
+        first = stream(tar)
+        list(zip(range(taken), first, strict=False))
+        second = stream(tar)
+        second.load_state_dict(first.state_dict())
+        second.set_epoch(4)
+        assert second.state_dict()["position"] == 0
+        assert list(second) == whole
+
+
+def test_a_state_at_the_end_of_an_epoch_is_that_of_the_next_one_once_it_is_chosen(
+    tar: Path,
+) -> None:
+    first = stream(tar)
+    list(first)
+    first.set_epoch(1)
+    second = stream(tar)
+    second.load_state_dict(first.state_dict())
+    assert second.epoch == 1
+    assert list(second) == list(first)
 
 
 def test_a_state_within_a_batch_continues_without_a_data_loader(tar: Path) -> None:
