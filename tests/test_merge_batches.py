@@ -1,11 +1,14 @@
 """Members of many rows are merged, and appended to, as few are: the blobs and the errors are the same, byte for byte."""
 
 import random
+from functools import partial
 
 import pytest
 
 import blobpack
-from blobpack.editing import blob_state, copy_members, repeated_names
+from blobpack._native.packed import normal_names
+from blobpack.editing import blob_state, copy_members
+from blobpack.index import repeated_names
 from blobpack.index.stored.scratch import ScratchIndex
 
 
@@ -88,21 +91,24 @@ def test_hashes_and_tables_find_the_same_rows(seed, monkeypatch):
         )
         for _ in range(3)
     ]
-    tables = repeated_names.first_repeated(indexes), repeated_names.last_of_each_name(indexes)
+    first_repeated = partial(repeated_names.first_repeated, indexes, normal_names)
+    last_of_each_name = partial(repeated_names.last_of_each_name, indexes, normal_names)
+    tables = first_repeated(), last_of_each_name()
     monkeypatch.setattr(repeated_names, "ROWS_IN_MEMORY_MAX", -1)
     # so that the tables are not made again
-    monkeypatch.setattr(repeated_names, "_columns_of", None)
+    monkeypatch.setattr(repeated_names, "_table", None)
     if sum(map(len, indexes)):
-        assert repeated_names.first_repeated(indexes) == tables[0]
-        assert repeated_names.last_of_each_name(indexes).tolist() == tables[1].tolist()
+        assert first_repeated() == tables[0]
+        assert last_of_each_name().tolist() == tables[1].tolist()
 
 
 def test_names_that_were_made_to_collide_are_compared_in_a_table(monkeypatch):
     monkeypatch.setattr(repeated_names, "_compare_hashes", lambda *_: False)
     monkeypatch.setattr(repeated_names, "ROWS_IN_MEMORY_MAX", -1)
     index = blobpack.Index(blobpack.Member(name, 0, 0) for name in "abca")
-    assert repeated_names.first_repeated([index, index]) == (0, 7)
-    assert repeated_names.last_of_each_name([index, index]).nonzero()[0].tolist() == [5, 6, 7]
+    assert repeated_names.first_repeated([index, index], normal_names) == (0, 7)
+    last = repeated_names.last_of_each_name([index, index], normal_names)
+    assert last.nonzero()[0].tolist() == [5, 6, 7]
 
 
 @pytest.mark.parametrize("place", ["embed", "sidecar"])

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from blobpack.opening.collection import Collection
     from blobpack.stores.replace import OutputKind
 
+# names that are looked up together in a local index
+LOCAL_NAMES_AT_ONCE = 1 << 16
+
 
 def opened_source(
     location: Location,
@@ -144,7 +147,8 @@ def select(
 def _names_asked(index: Index, file: IO[bytes]) -> Iterator[str]:
     """Yield the names in a file, one a line; behind the last one, print on stderr how many do not exist."""
     names, count, missing, first_missing = _read_names(file), 0, 0, ""
-    while some := list(islice(names, NAMES_SEARCHED_AT_ONCE)):
+    at_once = NAMES_SEARCHED_AT_ONCE if index._is_remote else LOCAL_NAMES_AT_ONCE
+    while some := list(islice(names, at_once)):
         count += len(some)
         for name, found in zip(some, index._search(some), strict=True):
             if found is None:

@@ -13,10 +13,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from blobpack._native.packed import normal_names
 from blobpack.editing.copy_members import copy_members
-from blobpack.editing.repeated_names import last_of_each_name
 from blobpack.errors import SourceError
 from blobpack.index.origin import as_run
+from blobpack.index.repeated_names import last_of_each_name
 from blobpack.packing.pack import mb_per_second
 from blobpack.progress import counting
 from blobpack.stores.sink import parts_of
@@ -112,7 +113,7 @@ def _last_of_each_name(parts: Sequence[Chosen]) -> list[Chosen]:
     """Leave out members if a later one, of any part, has the same name, or is extracted to the same file."""
     import numpy as np
 
-    last = last_of_each_name([part.members for part in parts])
+    last = last_of_each_name([part.members for part in parts], normal_names)
     kept, first = [], 0
     for part in parts:
         mask = last[first : first + len(part.members)]

@@ -10,11 +10,12 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from blobpack._native.packed import normal_names
 from blobpack.columns import FACTS, Columns
-from blobpack.editing.repeated_names import first_repeated
 from blobpack.editing.source_blobs import OpenBlobs
 from blobpack.errors import DuplicateNameError
 from blobpack.index.index import Index
+from blobpack.index.repeated_names import first_repeated
 from blobpack.index.stored.picked import ROWS_IN_MEMORY_MAX
 from blobpack.index.stored.scratch import write_scratch
 from blobpack.indexfile.footer import PART_ROWS
@@ -111,7 +112,7 @@ def _check_names(parts: Sequence[Chosen], duplicates: Duplicates | None) -> None
     """
     if duplicates != "refuse":
         return
-    rows = first_repeated([part.members for part in parts])
+    rows = first_repeated([part.members for part in parts], normal_names)
     if rows is None:
         return
     # rows are counted over all parts: the row says which part, and so which blob, holds the member

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
-from blobpack._native.lookup import NameLookup
+from blobpack._native.packed import take_basenames
 from blobpack.asked_members import row_number
 from blobpack.columns import FACTS, OFFSET_MAX, Columns
 from blobpack.errors import DuplicateNameError
 from blobpack.index.origin import common_identity, common_origin, origin_of
 from blobpack.index.referring import ReferringRows
+from blobpack.index.repeated_names import first_repeated
 from blobpack.index.row_numbers import existing_rows
 from blobpack.index.select import make_conditions, masks
 from blobpack.index.stored.chosen_rows import ChosenRows
@@ -294,12 +295,15 @@ class Index(ReferringRows):
         Raises:
             DuplicateNameError: two members would have the same name; the message names both.
         """
-        columns = self._columns.with_basenames()
-        duplicate = NameLookup(columns.names, columns.name_bounds).first_duplicate()
+        self._check_basenames()
+        return Index._from_columns(self._columns.with_basenames())
+
+    def _check_basenames(self) -> None:
+        """Check that no two members have the same name behind their last "/"; see with_basenames."""
+        duplicate = first_repeated([self], take_basenames)
         if duplicate is not None:
             first, last = map(self._name_at, duplicate)
             raise DuplicateNameError(f"{first!r} and {last!r} have the same basename")
-        return Index._from_columns(columns)
 
 
 def _restored(columns: Columns, report: ScanReport | None, identity: Identity | None) -> Index:

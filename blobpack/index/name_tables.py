@@ -8,7 +8,7 @@ memory.
 from __future__ import annotations
 
 from array import array
-from itertools import accumulate, chain, islice
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING
 
 from blobpack._native.lookup import NameLookup
@@ -40,14 +40,13 @@ class NameTables:
             TypeError: the names are not several names or members.
         """
         # the names of an index are packed already, so no str is made for them
-        tables = _of_parts(names) if isinstance(names, Rows) else _of_names(names)
-        self._first = next(tables)
-        self._second = next(tables, None)
-        self._others = tables
+        self._others = _of_parts(names) if isinstance(names, Rows) else _of_names(names)
+        # the second one, if there is one, tells that one table is not enough
+        self._made = list(islice(self._others, 2))
 
     def mark(self, part: Columns) -> NDArray[np.bool_]:
         """Return which rows of a part have one of the names, if there is only one table."""
-        return _marked(self._first, part)
+        return _marked(self._made[0], part)
 
     def marks(
         self, parts: Callable[[], Iterable[Columns]], rows: int, *, in_one_pass: bool
@@ -59,13 +58,12 @@ class NameTables:
             rows: Number of all rows.
             in_one_pass: Call `parts` once only, with all tables in memory.
         """
-        if self._second is None:
+        if len(self._made) == 1:
             return None
         import numpy as np
 
         marks = np.zeros(rows, np.bool_)
-        tables = chain([self._first, self._second], self._others)
-        for group in [list(tables)] if in_one_pass else ([table] for table in tables):
+        for group in [list(self._each())] if in_one_pass else ([table] for table in self._each()):
             first = 0
             for part in parts():
                 some = marks[first : first + len(part)]
@@ -73,6 +71,12 @@ class NameTables:
                     some |= _marked(table, part)
                 first += len(part)
         return marks
+
+    def _each(self) -> Iterator[NameLookup]:
+        """Yield all tables; keep none of them."""
+        while self._made:
+            yield self._made.pop(0)
+        yield from self._others
 
 
 def _marked(table: NameLookup, part: Columns) -> NDArray[np.bool_]:

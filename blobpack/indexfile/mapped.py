@@ -182,6 +182,7 @@ class LocalIndex:
             return list(map(self._names().search, names))
         names = list(names)
         found = self.mapped.search(names)
+        self._forget_pages(len(names))
         if not self._is_renewed:
             return found
         return [
@@ -231,7 +232,7 @@ class LocalIndex:
         return columns
 
     def _forget_pages(self, rows: int) -> None:
-        # otherwise a pass over all rows would make all of the file part of this process's memory
+        # otherwise a pass over all rows or names would make all of the file part of this process's memory
         if rows >= FORGOTTEN_ROWS_MIN and self.footer.region_bytes > KEPT_PAGES_BYTES_MAX:
             self.mapped.forget_pages()
 

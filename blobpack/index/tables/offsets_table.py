@@ -58,7 +58,7 @@ def write_table(
         target: The file or object to write, or a binary file that is open for writing.
         names: See write_offsets.
         format: See write_offsets.
-        whole: Each part is in memory, so names of its members are compared at once.
+        whole: Each part can be read twice, so names of all its members are compared first.
         force: See write_offsets.
 
     Returns:
@@ -101,7 +101,7 @@ def _batches(parts: Iterable[TablePart], names: NameStyle, *, whole: bool) -> It
         if names == "path":
             cut = _cut_into_batches(indexes)
         elif whole:
-            cut = _cut_into_batches(index.with_basenames() for index in indexes)
+            cut = map(_renamed, _cut_into_batches(map(_checked, indexes)))
         else:
             # several indexes may be larger than memory together, so their names are cut batch by batch
             cut = _with_basenames(_cut_into_batches(indexes))
@@ -141,6 +141,15 @@ def _cut_into_batches(indexes: Iterable[Index]) -> Iterator[Index]:
             count += len(index) - first
     if waiting:
         yield Index.concatenate(waiting) if len(waiting) > 1 else waiting[0]
+
+
+def _checked(index: Index) -> Index:
+    index._check_basenames()
+    return index
+
+
+def _renamed(batch: Index) -> Index:
+    return Index._from_columns(batch._columns.with_basenames())
 
 
 def _with_basenames(batches: Iterable[Index]) -> Iterator[Index]:
