@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
+from blobpack._native.lookup import NameLookup
 from blobpack._native.packed import take_basenames
 from blobpack.asked_members import row_number
 from blobpack.columns import FACTS, OFFSET_MAX, Columns
@@ -295,12 +296,15 @@ class Index(ReferringRows):
         Raises:
             DuplicateNameError: two members would have the same name; the message names both.
         """
-        self._check_basenames()
-        return Index._from_columns(self._columns.with_basenames())
+        columns = self._columns.with_basenames()
+        self._refuse_basenames(NameLookup(columns.names, columns.name_bounds).first_duplicate())
+        return Index._from_columns(columns)
 
     def _check_basenames(self) -> None:
-        """Check that no two members have the same name behind their last "/"; see with_basenames."""
-        duplicate = first_repeated([self], take_basenames)
+        """Check that `with_basenames` raises no error, in bounded memory."""
+        self._refuse_basenames(first_repeated([self], take_basenames))
+
+    def _refuse_basenames(self, duplicate: tuple[int, int] | None) -> None:
         if duplicate is not None:
             first, last = map(self._name_at, duplicate)
             raise DuplicateNameError(f"{first!r} and {last!r} have the same basename")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from typing_extensions import Buffer
 
     from blobpack._native.members import Member
 
@@ -106,6 +107,10 @@ def _of_names(names: Iterable[str | Member]) -> Iterator[NameLookup]:
     encoded = map(_encode_name, names_of(names))
     packed, lengths = bytearray(), array("q")
     while some := list(islice(encoded, NAMES_ENCODED_AT_ONCE)):
+        # most lists of names are short
+        if not lengths and len(some) < NAMES_ENCODED_AT_ONCE:
+            yield _packed_table(b"".join(some), map(len, some))
+            return
         if len(lengths) + len(some) > NAMES_MAX:
             yield _packed_table(packed, lengths)
             packed, lengths = bytearray(), array("q")
@@ -114,7 +119,7 @@ def _of_names(names: Iterable[str | Member]) -> Iterator[NameLookup]:
     yield _packed_table(packed, lengths)
 
 
-def _packed_table(packed: bytearray, lengths: array[int]) -> NameLookup:
+def _packed_table(packed: Buffer, lengths: Iterable[int]) -> NameLookup:
     return NameLookup(packed, array("q", accumulate(lengths, initial=0)))
 
 
