@@ -7,6 +7,7 @@ import os
 import random
 import sys
 import sysconfig
+import tracemalloc
 import warnings
 from collections import Counter
 from itertools import product
@@ -465,3 +466,26 @@ def test_memory_beside_an_array_that_is_given_is_left_alone(mode: str, orientati
         assert np.array_equal(out, expected)
         assert (memory[:start] == 77).all()
         assert (memory[end:] == 77).all()
+
+
+def test_headers_that_claim_too_much_take_no_memory() -> None:
+    payload = encoded(picture(random.Random(15), 40, 30))
+    at = payload.index(b"\xff\xc0")
+    claims = payload[: at + 5] + b"\x1f\x40\x1f\x40" + payload[at + 9 :]  # 8,000 x 8,000
+    tracemalloc.start()
+    try:
+        decoded = decode_jpegs([claims] * 64 + [payload], Wanted(), None)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert decoded[:64] == [None] * 64
+    assert decoded[64] is not None
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_images_of_one_colour_are_not_taken_for_damaged(mode: str, progressive: bool) -> None:
+    image = Image.new(mode, (2000, 1000))
+    payload = encoded(image, progressive=progressive, optimize=True, subsampling=2)
+    assert len(payload) < 30_000
+    assert judge(payload) == "simplejpeg"

@@ -27,7 +27,7 @@ DECODERS_MAX = 16
 DECODED_AHEAD = 2
 # To hand a group over to a thread takes about 40 µs, and to decode an image of 2 KB about 20. So a thread gets many small
 # images at once, and large ones alone.
-FIRST_ITEMS_MAX = 4
+FIRST_ITEMS_MAX = 8
 GROUP_ITEMS_MAX = 64
 GROUP_BYTES_MAX = 128 << 10
 # More than all small images ahead of the caller take, and little enough for any process.
