@@ -126,3 +126,16 @@ def test_threads_have_ended_when_the_iterator_is_closed() -> None:
     assert running == []
     begun = set(threading.enumerate()) - before
     assert not [thread for thread in begun if thread.name.startswith("blobpack-decode")]
+
+
+@pytest.mark.usefixtures("processors")
+def test_a_few_items_are_decoded_without_a_thread() -> None:
+    def decode(group: list[int]) -> Iterator[int]:
+        yield threading.get_ident()
+
+    assert list(decode_groups(decode, range(1), small)) == [threading.get_ident()]
+    before = set(threading.enumerate())
+    results = decode_groups(iter, range(8), small)
+    next(results)
+    begun = set(threading.enumerate()) - before
+    assert not [thread for thread in begun if thread.name.startswith("blobpack-decode")]

@@ -114,8 +114,7 @@ def _decoded_groups(
                 except Exception as exc:
                     failure = exc
                     break
-                ahead.append(_Group(group, decode))
-                threads.submit(ahead[-1].run)
+                _hand_over(_Group(group, decode), ahead, threads)
             if not ahead:
                 break
             yield _next_decoded(ahead, threads)
@@ -124,6 +123,18 @@ def _decoded_groups(
             raise failure
         finally:
             del failure
+
+
+def _hand_over(
+    group: _Group[Item, Result], ahead: deque[_Group[Item, Result]], threads: LookAhead[None]
+) -> None:
+    """Append a group, and let a thread decode it, if the caller's thread will not do so at once."""
+    if ahead:
+        threads.submit(group.run)
+    else:
+        # to start a thread takes as long as to decode ten small images
+        threads.put(None)
+    ahead.append(group)
 
 
 def _next_decoded(ahead: deque[_Group[Item, Result]], threads: LookAhead[None]) -> _Decoded[Result]:
