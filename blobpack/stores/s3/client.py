@@ -181,6 +181,11 @@ def _new_client(options: S3Options) -> Client:
         region_name=options.region,
         config=_config(core, options),
     )
+    # URLs of objects, in messages and in what is exported, would hold them
+    if "@" in urlsplit(client.meta.endpoint_url).netloc:
+        raise StorageError(
+            "the AWS configuration is wrong: the endpoint URL must not hold a user or a password"
+        )
     # boto3's own message about a proxy that is no URL may repeat a part of its password
     if proxy := proxy_url(client, client.meta.endpoint_url):
         parse_proxy(proxy)
