@@ -22,6 +22,7 @@ from blobpack.stores.s3.answers import (
 )
 from blobpack.stores.s3.client import NO_OPTIONS, client_of, renew_client
 from blobpack.stores.stats import Counters
+from blobpack.stores.url import object_url
 from blobpack.wording import setting
 
 if TYPE_CHECKING:
@@ -126,9 +127,9 @@ class Bucket:
         Raises:
             _ExpiredError: S3 said that the credentials have expired, or that the clocks differ.
         """
-        url = f"s3://{self.name}/{arguments.get('Key', arguments.get('Prefix', ''))}"
-        if version_id := arguments.get("VersionId"):
-            url += f"?versionId={version_id}"
+        url = f"s3://{self.name}/{arguments.get('Prefix', '')}"
+        if "Key" in arguments:
+            url = object_url(self.name, arguments["Key"], arguments.get("VersionId", ""))
         began = time.perf_counter()
         try:
             response: dict[str, Any] = getattr(client, operation)(Bucket=self.name, **arguments)
@@ -200,8 +201,7 @@ class ObjectKey(NamedTuple):
     @property
     def url(self) -> str:
         """The object's URL."""
-        version = f"?versionId={self.version_id}" if self.version_id else ""
-        return f"s3://{self.bucket.name}/{self.key}{version}"
+        return object_url(self.bucket.name, self.key, self.version_id)
 
     def web_url(self) -> str:
         """Return the https:// URL of the object, without a signature; no request is sent.
