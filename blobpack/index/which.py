@@ -6,8 +6,12 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from blobpack.asked_members import row_number
-from blobpack.index.origin import as_array
-from blobpack.index.row_numbers import existing_rows, is_numbers_or_mask, no_row
+from blobpack.index.row_numbers import (
+    existing_rows,
+    is_numbers_or_mask,
+    no_row,
+    rows_as_array,
+)
 from blobpack.model import Member, check_several, shown
 
 if TYPE_CHECKING:
@@ -18,7 +22,6 @@ if TYPE_CHECKING:
 
     from blobpack._native.results import FoundRow
     from blobpack.errors import MemberNotFoundError
-    from blobpack.index.index import Index
     from blobpack.index.rows import Rows
     from blobpack.model import CheckedWhich, Which
 
@@ -47,7 +50,7 @@ def rows_of_several(
     check_several(name, several, "names, Members or rows")
     cut = index._rows_of_cut(several)
     if cut is not None:
-        return as_array(cut)
+        return rows_as_array(cut)
     if is_numbers_or_mask(several):
         return existing_rows(several, len(index), name)
     # the text in an array of NumPy is no str
@@ -120,7 +123,7 @@ def hidden_rows(index: Rows) -> dict[MemberKey, int]:
 
 
 def find_members(
-    index: Index, several: Sequence[CheckedWhich]
+    index: Rows, several: Sequence[CheckedWhich]
 ) -> tuple[list[FoundRow], Missing | None]:
     """Find members, up to the first that does not exist; return them, and the error for that one."""
     hits = _found(index, several)
@@ -130,14 +133,14 @@ def find_members(
     return [hit for hit in hits if hit is not None], None
 
 
-def name_of(index: Index, which: CheckedWhich) -> str:
+def name_of(index: Rows, which: CheckedWhich) -> str:
     """Return the name of a member, for messages. The name of a row is looked up."""
     if isinstance(which, int):
         return index.names[which]
     return which if isinstance(which, str) else which.name
 
 
-def _found(index: Index, several: Sequence[CheckedWhich]) -> list[FoundRow | None]:
+def _found(index: Rows, several: Sequence[CheckedWhich]) -> list[FoundRow | None]:
     """Find each of several members; None where there is no such member."""
     count = len(index)
     named = [which for which in several if not isinstance(which, int)]
@@ -153,7 +156,7 @@ def _found(index: Index, several: Sequence[CheckedWhich]) -> list[FoundRow | Non
     return list(map(next_found, several))
 
 
-def _error(index: Index, which: CheckedWhich) -> Missing:
+def _error(index: Rows, which: CheckedWhich) -> Missing:
     if isinstance(which, int):
         return no_row(which, len(index))
     # similar names are looked for, which takes time: a search of many names does not do so

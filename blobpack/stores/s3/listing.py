@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from blobpack.errors import StorageError
 from blobpack.look_ahead import map_ahead
-from blobpack.stores.access.objects import Listed
+from blobpack.stores.access.listed import Listed
 from blobpack.stores.http.etag import with_quotes
 from blobpack.stores.s3.answers import FORBIDDEN, described, harmless
 from blobpack.stores.s3.client import NO_OPTIONS, client_of
