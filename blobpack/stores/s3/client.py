@@ -28,7 +28,7 @@ from botocore.utils import get_environ_proxies
 from blobpack.errors import StorageError
 from blobpack.stores.access.s3_options import S3Options, account_of, read_key
 from blobpack.stores.http.proxy import parse_proxy
-from blobpack.stores.s3.answers import described, harmless
+from blobpack.stores.s3.refusals import described, harmless
 from blobpack.threads import fork_safe_lock
 
 if TYPE_CHECKING:
