@@ -32,12 +32,14 @@ from index.rows cimport (
 )
 from index.row_job cimport (
     GROUP_ROWS,
+    copy_chosen,
     copy_name,
     copy_rows,
     fetch_rows,
     find_by_name,
     find_by_row,
     find_member,
+    gather_job,
     member_job,
     part_job,
     row_job,
@@ -433,6 +435,42 @@ cdef class MappedIndex:
                 ended = do_job(&self.mapped, copy_rows, &job)
             if self.check(&job.row, ended, "the block"):
                 return self.renewed().mapped.rows(first, last)
+            return MemberColumns(*to_python(&out))
+        finally:
+            row_columns_free(&out)
+
+    def take(self, const int64_t[::1] rows not None):
+        """Read rows into columns of their own, in the order given.
+
+        Args:
+            rows: (k,) int64, each 0 ≤ row < len.
+
+        Returns:
+            MemberColumns; facts that were not taken are None.
+
+        Raises:
+            FormatError: a block is damaged.
+            IndexError: there is no such row.
+        """
+        cdef row_columns out
+        cdef gather_job job
+        cdef bint ended
+        cdef int64_t i, count = rows.shape[0]
+        cdef int64_t row_count = self.mapped.region.row_count
+        for i in range(count):
+            if not 0 <= rows[i] < row_count:
+                raise IndexError(f"row {rows[i]} of {row_count}")
+        job.out = &out
+        job.count = count
+        job.rows = &rows[0] if count else NULL
+        begin_job(&self.mapped, &job.row)
+        try:
+            if not row_columns_init(&out, count, self.mapped.facts):
+                raise MemoryError
+            with nogil:
+                ended = do_job(&self.mapped, copy_chosen, &job)
+            if self.check(&job.row, ended, "the block"):
+                return self.renewed().mapped.take(rows)
             return MemberColumns(*to_python(&out))
         finally:
             row_columns_free(&out)

@@ -32,10 +32,10 @@ class Origin(NamedTuple):
     base: ReferenceType[Rows]
     rows: range | NDArray[np.int64]
 
-    def at(self, rows: slice | NDArray[np.int64]) -> Origin:
-        """Return some of these rows, by their places among these rows."""
-        if isinstance(rows, slice):
-            return Origin(self.base, self.rows[rows])
+    def at(self, rows: range | NDArray[np.int64]) -> Origin:
+        """Return some of these rows, by their places among these rows; a range has the step 1."""
+        if isinstance(rows, range):
+            return Origin(self.base, self.rows[rows.start : rows.stop])
         if isinstance(self.rows, range):
             return Origin(self.base, self.rows.start + self.rows.step * rows)
         return Origin(self.base, self.rows[rows])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -45,17 +46,25 @@ def rows_of_several(
         several: The names, Members or rows.
         name: Name of the argument that held them, for messages.
     """
+    return rows_as_array(numbers_of_several(index, several, name))
+
+
+def numbers_of_several(
+    index: Rows, several: Iterable[Which], name: str = "several"
+) -> range | NDArray[np.int64]:
+    """Return rows_of_several; as a range, if `several` is an index that was cut from this one as a run of rows."""
     import numpy as np
 
     check_several(name, several, "names, Members or rows")
     cut = index._rows_of_cut(several)
     if cut is not None:
-        return rows_as_array(cut)
+        return cut
     if is_numbers_or_mask(several):
         return existing_rows(several, len(index), name)
     # the text in an array of NumPy is no str
     asked = iter(several.tolist() if isinstance(several, np.ndarray) else several)
-    found: list[int] = []
+    # a list of ten million numbers would take 400 MB
+    found = array("q")
     while some := list(islice(asked, NAMES_SEARCHED_AT_ONCE)):
         hits = iter(find_named(index, [one for one in some if isinstance(one, (str, Member))]))
         for which in some:
@@ -66,7 +75,7 @@ def rows_of_several(
             if hit is None:
                 raise index._not_found(which)
             found.append(hit.row)
-    return np.array(found, np.int64)
+    return np.asarray(found, np.int64)
 
 
 def _number_of(row: object, count: int, name: str) -> int:
