@@ -58,7 +58,9 @@ cdef inline void read_range(range_team* t, byte_range* r) noexcept nogil:
     began = nanoseconds()
     r.is_read = read_whole(t.fd, r.to, r.start, r.size)
     if r.size <= COPIED_MAX and nanoseconds() - began > QUICK_NS:
+        pthread_mutex_lock(&t.team.lock)
         t.waited = True
+        pthread_mutex_unlock(&t.team.lock)
 
 
 cdef inline void read_ranges(range_team* t) noexcept nogil:
