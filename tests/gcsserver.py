@@ -43,6 +43,7 @@ class GcsServer(ThreadingHTTPServer):
         unfinished: Upload id → bucket, key, headers and parts.
         asked: Method and path of each request.
         denied: Status and error code that answer every request; None: requests are served.
+        lost: Answers to the next PUTs of objects that are carried out: statuses of errors, or 0 for none at all.
     """
 
     daemon_threads = True
@@ -55,6 +56,7 @@ class GcsServer(ThreadingHTTPServer):
         self.generations = itertools.count(1_700_000_000_000_001)
         self.asked: list[tuple[str, str]] = []
         self.denied: tuple[int, str] | None = None
+        self.lost: list[int] = []
         self.lock = threading.Lock()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -185,7 +187,12 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(412, "PreconditionFailed")
             return
         stored = self.server.store(self.bucket, self.key, self.body, self._given())
-        self._answer(200, b"", self._described(stored))
+        if not self.server.lost:
+            self._answer(200, b"", self._described(stored))
+        elif status := self.server.lost.pop(0):
+            self._refuse(status, "Lost")
+        else:
+            self.close_connection = True
 
     def _given(self) -> dict[str, str]:
         return {

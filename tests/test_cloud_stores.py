@@ -79,7 +79,7 @@ class TestMemoryUrlStore(StoreContract):
 @pytest.fixture(params=["memory", "folder"])
 def obstore_client(request: pytest.FixtureRequest, tmp_path: Path) -> ObstoreClient:
     store = ObstoreMemory() if request.param == "memory" else ObstoreFolder(tmp_path)
-    return ObstoreClient("gs://bucket/", store)
+    return ObstoreClient("gs://bucket/", store, lambda: store)
 
 
 def test_the_clients_of_obstores_own_stores(obstore_client: ObstoreClient) -> None:
@@ -172,6 +172,31 @@ def test_a_new_object_is_made_in_one_step(gcs: Gcs) -> None:
     ):
         upload.write(b"second")
     assert gcs.stored(bucket, "out") == b"first"
+
+
+@pytest.mark.parametrize("status", [0, 500, 503])
+def test_a_write_whose_answer_is_lost_is_done(gcs: Gcs, status: int) -> None:
+    """The next attempt finds the own object, which does not meet the condition."""
+    bucket = gcs.new_bucket()
+    gcs.server.lost = [status]
+    members = {"a.jpg": b"a" * 999}
+    blobpack.pack_shards(members.items(), gcs.url(bucket, "set/"), 1 << 20, all_files=True)
+    assert gcs.keys(bucket) == ["set/00000.tar", "set/collection.idx"]
+    gcs.server.lost = [status]
+    blobpack.append(gcs.url(bucket, "set/00000.tar"), [("b.jpg", b"b")], all_files=True)
+    assert gcs.server.lost == []
+    with blobpack.open(gcs.url(bucket, "set/00000.tar")) as blob:
+        assert dict(blob.items()) == members | {"b.jpg": b"b"}
+
+
+def test_an_equal_object_of_another_process_is_not_taken_for_the_own_one(gcs: Gcs) -> None:
+    bucket = gcs.new_bucket()
+    url = gcs.put(bucket, "out", b"same")
+    with (
+        pytest.raises(BlobChangedError, match="exists already"),
+        uploading(url, new=True) as upload,
+    ):
+        upload.write(b"same")
 
 
 def test_content_type_and_metadata(gcs: Gcs) -> None:

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_inputs_agree_with_the_oracle(name: str, tmp_path: Path) -> None:
-    counts = run_seeds(name, range(400), tmp_path)
+    # an input of the writer has some thousand members
+    seeds = range(100 if name == "writer" else 400)
+    counts = run_seeds(name, seeds, tmp_path)
     # a fuzzer whose inputs are all refused, or all accepted, would find nothing
-    assert min(counts["accepted"], counts["refused"]) >= 40, counts
+    assert min(counts["accepted"], counts["refused"]) >= len(seeds) / 10, counts
 
 
 # The oracles

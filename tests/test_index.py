@@ -372,6 +372,7 @@ def test_stars_match_as_in_fnmatch(names: list[str], pattern: str) -> None:
     st.one_of(PATTERNS, st.text(st.sampled_from("*?é\udca9\udcff\ud800[]"), max_size=5)),
 )
 @example(["é", "\udca9"], "*\udca9")
+@example(["é", "\udcc3", "\udcc3e"], "\udcc3*")
 @example(["a"], "\ud800")
 def test_bytes_that_are_not_utf8_match_as_the_surrogates_they_are(
     names: list[str], pattern: str

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 
 import blobpack
 from blobpack.reading.decode import decode_image
-from blobpack.reading.jpeg import decode_jpeg, scale_for, turned
+from blobpack.reading.jpeg import decode_jpegs
 from blobpack.reading.wanted import Wanted
 
 # a folder of JPEGs to decode, besides those of this Python installation
@@ -65,7 +65,7 @@ def judge(payload: bytes, wanted: Wanted | None = None) -> str:
     assert np.array_equal(pixels, expected)
     assert pixels.flags.c_contiguous
     assert pixels.flags.writeable
-    return "Pillow" if decode_jpeg(payload, wanted, None) is None else "simplejpeg"
+    return "Pillow" if decode_jpegs([payload], wanted, None)[0] is None else "simplejpeg"
 
 
 def picture(rng: random.Random, width: int, height: int) -> Image.Image:
@@ -234,15 +234,16 @@ def test_real_files() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pixels_are_turned_as_pillow_turns_them(orientation: int) -> None:
-    pixels = np.arange(3 * 5 * 3, dtype=np.uint8).reshape(3, 5, 3)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("sides", [(1, 1), (5, 3), (150, 70), (64, 129)])
+def test_pixels_are_turned_as_pillow_turns_them(
+    orientation: int, mode: str, sides: tuple[int, int]
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", exif=exif)
-    with Image.open(file) as image:
-        expected = np.array(ImageOps.exif_transpose(image))
-    assert np.array_equal(turned(pixels, orientation), expected)
+    payload = encoded(picture(random.Random(7), *sides).convert(mode), exif=exif)
+    for wanted in (Wanted(), Wanted(None), Wanted(apply_exif_orientation=False)):
+        assert judge(payload, wanted) == "simplejpeg"
 
 
 @pytest.mark.parametrize(
@@ -261,4 +262,187 @@ def test_pixels_are_turned_as_pillow_turns_them(orientation: int) -> None:
 def test_the_smallest_scale_that_is_at_least_the_size(
     stored: tuple[int, int], wanted: tuple[int, int] | None, scale: int
 ) -> None:
-    assert scale_for(stored, wanted) == scale
+    payload = encoded(Image.new("RGB", stored[::-1]))
+    [pixels] = decode_jpegs([payload], Wanted(size=wanted), None)
+    assert pixels.shape == (-(-stored[0] // scale), -(-stored[1] // scale), 3)
+
+
+# Headers that are made by hand
+
+
+def segment(marker: int, payload: bytes) -> bytes:
+    return bytes([0xFF, marker]) + (len(payload) + 2).to_bytes(2, "big") + payload
+
+
+def segments(payload: bytes) -> tuple[list[bytes], bytes]:
+    """Split a JPEG into its segments before the pixels, and the rest."""
+    found, pos = [], 2
+    while payload[pos + 1] != 0xDA:
+        end = pos + 2 + int.from_bytes(payload[pos + 2 : pos + 4], "big")
+        found.append(payload[pos:end])
+        pos = end
+    return found, payload[pos:]
+
+
+def joined(parts: list[bytes], rest: bytes) -> bytes:
+    return b"\xff\xd8" + b"".join(parts) + rest
+
+
+def with_ids(payload: bytes, ids: bytes) -> bytes:
+    """Rename the components, in the frame and in each scan."""
+    parts, rest = segments(payload)
+    changed = bytearray(joined(parts, rest))
+    frame = changed.index(b"\xff\xc0")
+    scan = len(changed) - len(rest)
+    for i, name in enumerate(ids):
+        changed[frame + 10 + 3 * i] = name
+        changed[scan + 5 + 2 * i] = name
+    return bytes(changed)
+
+
+JFIF = segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0")
+ADOBE = {n: segment(0xEE, b"Adobe\0\x64\0\0\0\0" + bytes([n])) for n in (0, 1, 2, 3)}
+# what stands in place of the JFIF marker, and what it means for three components
+APPLICATION_DATA = {
+    "none": b"",
+    "JFIF": JFIF,
+    "JFIF that is short": segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\0"),
+    "JFIF 2": segment(0xE0, b"JFIF\0\2\1\0\0\1\0\1\0\0"),
+    "JFXX": segment(0xE0, b"JFXX\0\x13" + bytes(20)),
+    "JFIF in APP1": segment(0xE1, b"JFIF\0\1\1\0\0\1\0\1\0\0"),
+    **{f"Adobe {n}": marker for n, marker in ADOBE.items()},
+    "Adobe that is short": segment(0xEE, b"Adobe\0\x64\0\0\0\0"),
+    "Adobe that is long": segment(0xEE, b"Adobe\0\x64\0\0\0\0\0more"),
+    "adobe": segment(0xEE, b"adobe\0\x64\0\0\0\0\0"),
+    "Adobe in APP13": segment(0xED, b"Adobe\0\x64\0\0\0\0\0"),
+    "JFIF and Adobe 0": JFIF + ADOBE[0],
+    "Adobe 0 and JFIF": ADOBE[0] + JFIF,
+    "Adobe 0, then 1": ADOBE[0] + ADOBE[1],
+    "Adobe 1, then 0": ADOBE[1] + ADOBE[0],
+}
+
+
+@pytest.mark.parametrize("said", APPLICATION_DATA)
+def test_colours_are_those_that_libjpeg_finds(said: str) -> None:
+    payload = encoded(picture(random.Random(8), 40, 30), quality=92)
+    parts, rest = segments(payload)
+    for ids in (b"\1\2\3", b"RGB", b"rgb", b"\0\1\2", b"YCC", b"BGR", b"\1\2\4"):
+        made = with_ids(joined([APPLICATION_DATA[said], *parts[1:]], rest), ids)
+        for wanted in (Wanted(), Wanted(None), Wanted("L")):
+            decoder = judge(made, wanted)
+            header = stored_colours(made)
+            ours = "simplejpeg" if header == "YCbCr" and wanted.mode != "L" else "Pillow"
+            assert decoder in (ours, "refused"), (ids, header)
+
+
+def stored_colours(payload: bytes) -> str | None:
+    """The colours by simplejpeg's own function; None if it refuses."""
+    try:
+        return simplejpeg.decode_jpeg_header(payload)[2]
+    except ValueError:
+        return None
+
+
+def test_segments_in_any_order() -> None:
+    rng = random.Random(9)
+    seen = Counter()
+    for _ in range(300):
+        parts, rest = segments(random_jpeg(rng, largest=40))
+        more = rng.sample([*APPLICATION_DATA.values(), segment(0xFE, b"text")], 2)
+        fill = rng.choice((b"", b"", b"\xff", b"\xff\xff\xff"))
+        parts = parts[rng.randrange(2) :] + more  # with and without the JFIF marker
+        parts = [fill + part for part in rng.sample(parts, len(parts))]
+        made = joined(parts, rest)
+        decoder = judge(made)
+        seen[decoder] += 1
+        if decoder == "simplejpeg":
+            assert stored_colours(made) in ("YCbCr", "Gray")
+    assert min(seen["simplejpeg"], seen["Pillow"]) > 50, seen
+
+
+ODD = {
+    "a second frame": segment(0xC0, b"\x08\0\x10\0\x10\1\1\x11\0"),
+    "an arithmetic frame": segment(0xC9, b"\x08\0\x10\0\x10\1\1\x11\0"),
+    "a lossless frame": segment(0xC3, b"\x08\0\x10\0\x10\1\1\x11\0"),
+    "stray bytes": b"\0\1\2",
+    "a stuffed zero": b"\xff\0",
+    "the start again": b"\xff\xd8",
+    "the end": b"\xff\xd9",
+    "a restart": b"\xff\xd0",
+    "a marker that stands alone": b"\xff\x01",
+    "a number of lines": segment(0xDC, b"\0\x10"),
+    "a reserved marker": segment(0xF0, b"text"),
+    "a segment without a length": b"\xff\xfe\0\0",
+    "a segment of length 1": b"\xff\xfe\0\1",
+    "a segment beyond the end": b"\xff\xfe\xff\xff",
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_headers_that_are_unusual_are_left_to_pillow(odd: str) -> None:
+    parts, rest = segments(encoded(picture(random.Random(10), 40, 30)))
+    for at in range(len(parts) + 1):
+        made = joined([*parts[:at], ODD[odd], *parts[at:]], rest)
+        assert judge(made) in ("Pillow", "refused")
+
+
+def test_frames_that_are_unusual_are_left_to_pillow() -> None:
+    """Each byte of a frame's header, with values that libjpeg knows and others."""
+    for mode in ("RGB", "L"):
+        payload = encoded(picture(random.Random(11), 40, 30).convert(mode))
+        at = payload.index(b"\xff\xc0")
+        length = int.from_bytes(payload[at + 2 : at + 4], "big")
+        for place in range(1, 2 + length):
+            for value in (0, 1, 2, 3, 4, 7, 8, 9, 12, 16, 0x11, 0x21, 0x22, 0x41, 0xC2, 0xFF):
+                changed = bytearray(payload)
+                changed[at + place] = value
+                if judge(bytes(changed)) == "simplejpeg":
+                    assert stored_colours(bytes(changed)) in ("YCbCr", "Gray")
+
+
+# Groups
+
+
+def test_a_group_has_the_pixels_of_each_image_alone() -> None:
+    rng = random.Random(12)
+    payloads = [random_jpeg(rng, largest=70) for _ in range(40)]
+    payloads[3] = payloads[9][:200]
+    payloads[5] = encoded(picture(rng, 20, 20).convert("CMYK"))
+    payloads[7] = b"no image"
+    payloads[11] = b""
+    for wanted in (Wanted(), Wanted(None), Wanted("L"), Wanted("RGBA"), Wanted(size=(9, 17))):
+        group = decode_jpegs(payloads, wanted, None)
+        for payload, pixels in zip(payloads, group, strict=True):
+            [alone] = decode_jpegs([payload], wanted, None)
+            assert (pixels is None) == (alone is None)
+            assert pixels is None or np.array_equal(pixels, alone)
+    assert decode_jpegs([], Wanted(), None) == []
+
+
+def test_a_group_is_decoded_into_arrays_of_its_shape() -> None:
+    rng = random.Random(13)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    small, large = (picture(rng, *sides) for sides in ((24, 16), (16, 24)))
+    payloads = [encoded(small), encoded(large), encoded(large, exif=exif), b"", encoded(small)]
+    expected = decode_jpegs(payloads, Wanted(), None)
+    batch = np.zeros((5, 16, 24, 3), np.uint8)
+    outs = list(batch)
+    decoded = decode_jpegs(payloads, Wanted(), outs)
+    assert [pixels is out for pixels, out in zip(decoded, outs, strict=True)] == [
+        True, False, True, False, True,
+    ]  # fmt: skip
+    for pixels, same in zip(decoded, expected, strict=True):
+        assert pixels is same is None or np.array_equal(pixels, same)
+    assert np.array_equal(batch[[0, 2, 4]], np.stack([expected[i] for i in (0, 2, 4)]))
+    # arrays that simplejpeg can't write to are left alone
+    for other in (
+        np.zeros((5, 16, 24, 3), np.float32),
+        np.zeros((5, 16, 24, 6), np.uint8)[..., ::2],
+    ):
+        decoded = decode_jpegs(payloads, Wanted(), list(other))
+        assert all(
+            pixels is None or np.array_equal(pixels, same)
+            for pixels, same in zip(decoded, expected, strict=True)
+        )
+        assert not other.any()

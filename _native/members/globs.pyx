@@ -60,6 +60,8 @@ cdef class Glob:
             elif pattern[i] == "[" and (end := set_end(pattern, i)) > 0:
                 self.push_set(pattern[i + 1:end])
                 i = end
+            elif is_raw_byte(pattern[i]):
+                self.push_set(pattern[i])
             else:
                 self.push_literal(pattern[i])
             i += 1
@@ -192,6 +194,11 @@ cdef class Glob:
             star_pos += decode_char(name + star_pos, length - star_pos, &point)
             pos = star_pos
             i = star + 1
+
+
+cdef inline bint is_raw_byte(Py_UCS4 char) noexcept:
+    """Recognise a byte that is not UTF-8: as a literal, it matches part of others."""
+    return 0xDC80 <= char <= 0xDCFF
 
 
 cdef Py_ssize_t set_end(str pattern, Py_ssize_t start):

@@ -18,12 +18,8 @@ NAMES = sorted(
 )
 
 
-# options for sources that have another account or server than the target
-SOURCE = "source_"
-SOURCE_NAMES = tuple(
-    f"{SOURCE}{name}"
-    for name in ("anonymous", "profile", "endpoint_url", "region", "requester_pays", "sse_c_key")
-)
+# how the names of options begin that are for sources with another account or server than the target
+SOURCE_PREFIX = "source_"
 
 
 def source_access_in(params: dict[str, Any]) -> Access:
@@ -32,13 +28,16 @@ def source_access_in(params: dict[str, Any]) -> Access:
     Raises:
         click.UsageError: two options contradict each other, or a value is wrong.
     """
-    given = {name: params[name] for name in SOURCE_NAMES if params.get(name)}
+    given = {
+        name.removeprefix(SOURCE_PREFIX): value
+        for name, value in params.items()
+        if name.startswith(SOURCE_PREFIX) and value
+    }
     if not given:
         return access_in(params)
     # Headers and tokens have no --source- option: they are sent to http(s):// servers, which only sources can have.
     web = {name: params[name] for name in ("headers", "bearer_token") if params.get(name)}
-    own = {name.removeprefix(SOURCE): value for name, value in given.items()}
-    return access_in(web | own, prefix="--source-")
+    return access_in(web | given, prefix="--source-")
 
 
 def access_in(params: dict[str, Any], *, prefix: str = "--") -> Access:

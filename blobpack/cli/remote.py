@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from blobpack.cli.access import NAMES, SOURCE_NAMES, access_in, source_access_in
+from blobpack.cli.access import NAMES, SOURCE_PREFIX, access_in, source_access_in
 from blobpack.cli.params import LocalPath, TwoParts
 from blobpack.model import Checksum, Encryption
 from blobpack.stores.access.remote import NO_ACCESS, Access
@@ -44,32 +44,32 @@ class Header(TwoParts):
         return "" if first and second is not None else "a header is NAME: VALUE"
 
 
-ACCOUNT = (
-    click.option(
-        "--anonymous",
-        is_flag=True,
-        help="Send requests to S3 without a signature, as public buckets accept them.",
-    ),
-    click.option(
-        "--profile", metavar="NAME", help="Use this profile of the AWS configuration files."
-    ),
-    click.option(
-        "--endpoint-url",
-        metavar="URL",
-        help="URL of the S3 server.  [default: AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, the profile's, or AWS]",
-    ),
-    click.option("--region", metavar="NAME", help="Region that requests to S3 are signed for."),
-    click.option(
-        "--requester-pays",
-        is_flag=True,
-        help="Agree to pay for requests to requester-pays buckets, whose owners do not pay for them.",
-    ),
-    click.option(
-        "--sse-c-key",
-        type=LocalPath(exists=True, dir_okay=False),
-        metavar="FILE",
-        help="Encrypt and decrypt objects with the key of 32 bytes in this file, as bytes or in base64 (SSE-C).",
-    ),
+# name of an option → its settings; each is a field of S3Options
+ACCOUNT_OPTIONS: dict[str, dict[str, Any]] = {
+    "anonymous": {
+        "is_flag": True,
+        "help": "Send requests to S3 without a signature, as public buckets accept them.",
+    },
+    "profile": {"metavar": "NAME", "help": "Use this profile of the AWS configuration files."},
+    "endpoint-url": {
+        "metavar": "URL",
+        "help": "URL of the S3 server.  [default: AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, the profile's, or AWS]",
+    },
+    "region": {"metavar": "NAME", "help": "Region that requests to S3 are signed for."},
+    "requester-pays": {
+        "is_flag": True,
+        "help": "Agree to pay for requests to requester-pays buckets, whose owners do not pay for them.",
+    },
+    "sse-c-key": {
+        "type": LocalPath(exists=True, dir_okay=False),
+        "metavar": "FILE",
+        "help": "Encrypt and decrypt objects with the key of 32 bytes in this file, as bytes or in base64 (SSE-C).",
+    },
+}
+ACCOUNT = tuple(click.option(f"--{name}", **settings) for name, settings in ACCOUNT_OPTIONS.items())
+SOURCE = tuple(
+    click.option(f"--source-{name}", **settings | {"help": f"Like --{name}, for the sources only."})
+    for name, settings in ACCOUNT_OPTIONS.items()
 )
 WEB = (
     click.option(
@@ -85,33 +85,6 @@ WEB = (
         type=LocalPath(exists=True, dir_okay=False),
         metavar="FILE",
         help="Send the token in this file to the http(s):// server of BLOB.",
-    ),
-)
-SOURCE = (
-    click.option(
-        "--source-anonymous",
-        is_flag=True,
-        help="Send requests for the sources without a signature.",
-    ),
-    click.option(
-        "--source-profile", metavar="NAME", help="Profile of the account that reads the sources."
-    ),
-    click.option(
-        "--source-endpoint-url",
-        metavar="URL",
-        help="URL of the S3 server of the sources. If no --source option is given, the sources are reached as the target is.",
-    ),
-    click.option("--source-region", metavar="NAME", help="Region of the sources."),
-    click.option(
-        "--source-requester-pays",
-        is_flag=True,
-        help="Agree to pay for requests to the buckets of the sources.",
-    ),
-    click.option(
-        "--source-sse-c-key",
-        type=LocalPath(exists=True, dir_okay=False),
-        metavar="FILE",
-        help="Decrypt the sources with the key in this file (SSE-C).",
     ),
 )
 UPLOAD = (
@@ -194,7 +167,7 @@ def _with(options: tuple[Callable[[F], F], ...], command: F, target: str | None 
         given = {
             name: _reached_by(access if name == target else source_access, value)
             for name, value in params.items()
-            if name not in NAMES and name not in SOURCE_NAMES
+            if name not in NAMES and not name.startswith(SOURCE_PREFIX)
         }
         return command(*arguments, **given)
 

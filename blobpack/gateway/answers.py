@@ -65,7 +65,7 @@ HARMLESS_TYPES = frozenset(
 ONE_MEDIA_TYPE = re.compile(r"(([a-z]+)/[a-z0-9.-]+)[ \t]*(?:;[^,]*)?", re.IGNORECASE)
 OCTETS = "application/octet-stream"
 # 0: there was no answer
-ASKED_TO_WAIT = (0, 429, 503)
+ASKED_TO_WAIT = (0, 429, 500, 502, 503, 504)
 PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]+")
 PROBLEM_JSON = b"application/problem+json"
 

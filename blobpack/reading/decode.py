@@ -1,4 +1,4 @@
-"""Decode an image's bytes to an array of pixels: JPEGs by simplejpeg where it decodes as Pillow does, all others by Pillow.
+"""Decode images' bytes to arrays of pixels: JPEGs by simplejpeg where it decodes as Pillow does, all others by Pillow.
 
 This module imports NumPy and Pillow (131 ms). So modules that can do without it import it inside a function.
 """
@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blobpack.reading.by_pillow import decode_by_pillow, resized_pixels
-from blobpack.reading.jpeg import decode_jpeg
+from blobpack.reading.jpeg import decode_jpegs
 from blobpack.reading.wanted import Wanted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -37,13 +39,37 @@ def decode_image(
         ImageError: the bytes are not an image that Pillow can decode.
         ValueError: the pixels have another shape or dtype than `out`.
     """
-    wanted = wanted or Wanted()
-    pixels = decode_jpeg(payload, wanted, out)
-    if pixels is None:
-        pixels = decode_by_pillow(payload, where, wanted)
-    elif wanted.size is not None and pixels.shape[:2] != wanted.size:
-        pixels = resized_pixels(pixels, wanted.size)
-    return pixels if out is None or pixels is out else _copied(pixels, out, where)
+    outs = None if out is None else [out]
+    return next(decode_images([payload], lambda _: where, wanted or Wanted(), outs))
+
+
+def decode_images(
+    payloads: list[bytes],
+    where: Callable[[int], object],
+    wanted: Wanted,
+    outs: list[NDArray[np.uint8]] | None,
+) -> Iterator[NDArray[np.uint8]]:
+    """Decode the bytes of several images, JPEGs all at once; yield the pixels of each.
+
+    Args:
+        payloads: The images as they are stored.
+        where: Returns what names image i in messages, by its str(). It is only called for a message.
+        wanted: Mode, orientation and size.
+        outs: An array for each image to decode into, all of one shape and dtype; None: new arrays.
+
+    Raises:
+        ImageError: the bytes are not an image that Pillow can decode.
+        ValueError: the pixels have another shape or dtype than the image's array.
+    """
+    for i, pixels in enumerate(decode_jpegs(payloads, wanted, outs)):
+        if pixels is None:
+            pixels = decode_by_pillow(payloads[i], where(i), wanted)
+        elif wanted.size is not None and pixels.shape[:2] != wanted.size:
+            pixels = resized_pixels(pixels, wanted.size)
+        if outs is None or pixels is outs[i]:
+            yield pixels
+        else:
+            yield _copied(pixels, outs[i], where(i))
 
 
 def _copied(pixels: NDArray[np.uint8], out: NDArray[np.uint8], where: object) -> NDArray[np.uint8]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import tee
+from itertools import count, tee
 from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.index.which import name_of
@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from blobpack.reading.wanted import Wanted
     from blobpack.stores.location import Location
 
+    # the bytes of an image, what names it, and its number, counted from 0
+    Stored = tuple[bytes, CheckedWhich, int]
+
+# The first bytes of a JPEG.
+JPEG_MAGIC = b"\xff\xd8\xff"
+# A JPEG has at most about 500 times as many bytes of pixels as it has itself. Other formats have no such bound, so few of them
+# are decoded at once, even if they are tiny.
+OTHER_BYTES_MIN = 8 << 10
+
 
 class Named(NamedTuple):
     """Names an image in messages."""
@@ -31,20 +40,6 @@ class Named(NamedTuple):
     def __str__(self) -> str:
         # only here: looking up the name of a row takes time
         return f"{self.source.url}: {quoted(name_of(self.source.index, self.which))}"
-
-
-class _Stored(NamedTuple):
-    """An image to decode.
-
-    Attributes:
-        payload: The bytes.
-        name: Names it in messages.
-        out: Where its pixels go; None: into a new array.
-    """
-
-    payload: bytes
-    name: Named
-    out: NDArray[np.uint8] | None
 
 
 def decode_ahead(
@@ -61,25 +56,35 @@ def decode_ahead(
         wanted: Mode, orientation and size.
         out: Array to whose rows the images are written; None: to new arrays.
     """
-    from blobpack.reading.decode import decode_image
-
-    def decode(image: _Stored) -> NDArray[np.uint8]:
-        payload, name, pixels = image
-        return decode_image(payload, name, wanted, pixels)
+    from blobpack.reading.decode import decode_images
 
     with opened(blob) as source:
-        stored = _stored_images(source, several, out)
-        yield from decode_groups(decode, stored, lambda image: len(image.payload))
+
+        def decode(group: list[Stored]) -> Iterator[NDArray[np.uint8]]:
+            payloads = [payload for payload, _, _ in group]
+            first = group[0][2]
+            outs = None if out is None else list(out[first : first + len(group)])
+            return decode_images(payloads, lambda i: Named(source, group[i][1]), wanted, outs)
+
+        # several may be an iterator, and each of them is needed twice: to read its payload, and in a message
+        to_read, asked = tee(several)
+        stored: Iterator[Stored] = zip(source.read_many(to_read), asked, count(), strict=False)
+        if out is not None:
+            stored = _with_room(stored, source, len(out))
+        yield from decode_groups(decode, stored, _size_of)
 
 
-def _stored_images(
-    source: Reader, several: Iterator[CheckedWhich], out: NDArray[np.uint8] | None
-) -> Iterator[_Stored]:
-    """Read payloads, in the order asked."""
-    # several may be an iterator, and each of them is needed twice: to read its payload, and in a message
-    wanted, asked = tee(several)
-    for i, (payload, which) in enumerate(zip(source.read_many(wanted), asked, strict=False)):
-        name = Named(source, which)
-        if out is not None and i == len(out):
-            raise ValueError(f"{name}: out has room for {i} images, and this is one more")
-        yield _Stored(payload, name, None if out is None else out[i])
+def _with_room(stored: Iterator[Stored], source: Reader, most: int) -> Iterator[Stored]:
+    """Yield images as long as there is room for them."""
+    for image in stored:
+        if image[2] == most:
+            name = Named(source, image[1])
+            raise ValueError(f"{name}: out has room for {most} images, and this is one more")
+        yield image
+
+
+def _size_of(stored: Stored) -> int:
+    payload = stored[0]
+    if payload.startswith(JPEG_MAGIC):
+        return len(payload)
+    return max(len(payload), OTHER_BYTES_MIN)

@@ -27,7 +27,7 @@ from blobpack import LeftOutWarning
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-TARGETS = ("scan", "offsets", "index", "collection", "foreign", "zstd", "images")
+TARGETS = ("scan", "offsets", "index", "writer", "collection", "foreign", "zstd", "images")
 FOUND = Path(__file__).parents[2] / "build" / "fuzz"
 # Inputs have some kilobytes. An input that takes this much is a failure.
 MEMORY_BYTES_MAX = 4 << 30

@@ -7,6 +7,7 @@ other workers for the other processors.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -99,7 +100,7 @@ class SampleReader:
         """
         stored = self._stored(numbers)
         if threads:
-            yield from decode_groups(self._decoded, stored, _size_of)
+            yield from decode_groups(partial(map, self._decoded), stored, _size_of)
         else:
             keep_freed_memory()
             yield from map(self._decoded, stored)

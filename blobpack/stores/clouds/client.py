@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -171,10 +171,11 @@ def _client_of(scheme: str, bucket: str, anonymous: bool, _pid: int) -> Client:
     if scheme in OBSTORE_SCHEMES:
         _check_installed("obstore", "clouds", root)
         from blobpack.stores.clouds.obstore_client import ObstoreClient
-        from blobpack.stores.clouds.obstore_settings import new_store
+        from blobpack.stores.clouds.obstore_settings import ONCE, new_store
 
         _check_not_forked(root)
-        return ObstoreClient(root, new_store(root, anonymous=anonymous))
+        once = partial(new_store, root, anonymous=anonymous, retries=ONCE)
+        return ObstoreClient(root, new_store(root, anonymous=anonymous), once)
     _check_installed("fsspec", "fsspec", root)
     from blobpack.stores.clouds.fsspec_client import FsspecClient, new_file_system
 

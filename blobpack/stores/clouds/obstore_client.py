@@ -16,11 +16,12 @@ from obstore import exceptions
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.access.objects import Listed
 from blobpack.stores.clouds.client import Client, Wanted, Writer
+from blobpack.stores.clouds.condition import SIGN_IN_FAILED, send_on_condition
 from blobpack.stores.http.etag import differ, is_strong, with_quotes
 from blobpack.wording import setting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from obstore import GetOptions, ObjectMeta, UpdateVersion
     from typing_extensions import Buffer
@@ -34,8 +35,6 @@ ODD_KEY = re.compile(r"(?:\A|/)(?:\.{1,2})?(?:/|\Z)|[\x00-\x1f\x7f\\]")
 STATUS = re.compile(r"status code: (\d{3})")
 CODE = re.compile(r"<Code>([^<]*)</Code>\s*(?:<Message>([^<]*)</Message>)?")
 NOT_FOUND, NOT_SATISFIABLE = 404, 416
-# The status is then that of the metadata server.
-SIGN_IN_FAILED = "Error performing token request"
 # obstore ends a listing at a key that it does not know
 INVALID = "invalid path"
 WAY_OUT = "; obstore, which sends the requests, lists no prefix with such a key: rename that object, or pack a manifest"
@@ -44,15 +43,17 @@ WAY_OUT = "; obstore, which sends the requests, lists no prefix with such a key:
 class ObstoreClient(Client):
     """Requests about one bucket or container through obstore."""
 
-    def __init__(self, root: str, store: Any) -> None:
+    def __init__(self, root: str, store: Any, new_store_once: Callable[[], Any]) -> None:
         """Wrap a store of obstore.
 
         Args:
             root: URL of the bucket or container, with "/" at its end.
             store: The store.
+            new_store_once: Makes a store that sends each request once.
         """
         self.root = root
         self._store = store
+        self._new_store_once = new_store_once
         self._has_suffixes = True
 
     def head(self, key: str) -> Listed:
@@ -115,17 +116,43 @@ class ObstoreClient(Client):
 
     def put(self, key: str, payload: Buffer, wanted: Wanted, about: Mapping[str, str]) -> str:
         """Write an object in one request; see Client."""
+        payload = bytes(payload)
+        if not (wanted.new or wanted.replaces):
+            return self._put_once(self._store, key, payload, wanted, about)
+        # obstore does not tell that it has sent a request twice. If the first answer is lost, the second one says that the
+        # condition is not met.
+        store = self._new_store_once()
+        found = send_on_condition(
+            self.url(key),
+            lambda: self._put_once(store, key, payload, wanted, about),
+            lambda: self._holds(key, payload),
+        )
+        return found or self.head(key).version
+
+    def _put_once(
+        self, store: Any, key: str, payload: bytes, wanted: Wanted, about: Mapping[str, str]
+    ) -> str:
         with self._translated(key, "upload", wanted):
             # By default obstore sends a large payload in parts, for which it can't set a condition.
             result = obstore.put(
-                self._store,
+                store,
                 key,
-                bytes(payload),
+                payload,
                 attributes=dict(about),
                 mode=self._mode(key, wanted),
                 use_multipart=False,
             )
         return with_quotes(result["e_tag"] or "") or self.head(key).version
+
+    def _holds(self, key: str, payload: bytes) -> bool:
+        """Return whether the object at a key has these bytes."""
+        try:
+            found = self.head(key)
+            return found.size == len(payload) and (
+                not payload or self.read(key, 0, found.size, found.version) == payload
+            )
+        except StorageError:
+            return False
 
     def _mode(self, key: str, wanted: Wanted) -> Any:
         """Return the condition as obstore has it."""

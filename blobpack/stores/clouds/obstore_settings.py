@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # limits for sending a request again after a fault that may pass
 RETRIES: RetryConfig = {"max_retries": 10, "retry_timeout": timedelta(minutes=1)}
+# for requests that must not be carried out twice
+ONCE: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(minutes=1)}
 # the variable of Google's own libraries, and those of the Azure CLI, which obstore does not know
 GCS_EMULATOR = "STORAGE_EMULATOR_HOST"
 AZURE_CONNECTION = "AZURE_STORAGE_CONNECTION_STRING"
@@ -39,12 +41,13 @@ CONNECTION_PARTS = {
 }
 
 
-def new_store(root: str, *, anonymous: bool) -> Any:
+def new_store(root: str, *, anonymous: bool, retries: RetryConfig = RETRIES) -> Any:
     """Make obstore's store of a bucket or container; no request is sent.
 
     Args:
         root: URL of the bucket or container.
         anonymous: Send no credentials.
+        retries: Limits for sending a request again.
 
     Raises:
         StorageError: the configuration is wrong.
@@ -59,7 +62,7 @@ def new_store(root: str, *, anonymous: bool) -> Any:
         return from_url(
             root,
             client_options={"allow_http": True} if is_plain else {},
-            retry_config=RETRIES,
+            retry_config=retries,
             **settings,
         )
     except (exceptions.BaseError, ValueError) as exc:

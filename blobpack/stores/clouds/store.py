@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from typing import TYPE_CHECKING
 
-from blobpack.errors import BlobChangedError
 from blobpack.plan import SpeedEstimate
 from blobpack.stores.base import Store
 from blobpack.stores.clouds.client import client_of
-from blobpack.stores.http.etag import differ
+from blobpack.stores.http.etag import check_opened
 from blobpack.stores.location import Location
 from blobpack.stores.stats import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-log = logging.getLogger(__name__)
 
 
 class CloudStore(Store):
@@ -63,14 +59,7 @@ class CloudStore(Store):
             self.size, self.version = size, version or ""
             return
         self._open(tail_bytes)
-        if not self.version:
-            log.warning(
-                "%s: the server names no versions, so a change of it can't be noticed", self.url
-            )
-        if version is not None and differ(version, self.version):
-            raise BlobChangedError(
-                f"{self.url}: the object's version is {self.version}, not {version}"
-            )
+        check_opened(self.url, self.version, version)
 
     def _open(self, tail_bytes: int) -> None:
         """Ask for size and version, and fetch the last bytes, in one request where the server can."""

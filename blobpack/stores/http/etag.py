@@ -6,6 +6,12 @@ make ETags weak: they put W/ in front of the ETag that the server behind them se
 
 from __future__ import annotations
 
+import logging
+
+from blobpack.errors import BlobChangedError
+
+log = logging.getLogger(__name__)
+
 WEAK = "W/"
 
 
@@ -27,3 +33,20 @@ def is_strong(etag: str) -> bool:
 def differ(one: str, other: str) -> bool:
     """Return whether two ETags name different versions; False if one of them is missing."""
     return bool(one and other) and bare(one) != bare(other)
+
+
+def check_opened(url: str, found: str, wanted: str | None) -> None:
+    """Compare the version of a blob that was just opened with the wanted one, and warn if the server names none.
+
+    Args:
+        url: URL of the blob.
+        found: Its version; "" if the server names none.
+        wanted: Version that it must have; None accepts any.
+
+    Raises:
+        BlobChangedError: it has another version.
+    """
+    if not found:
+        log.warning("%s: the server names no versions, so a change of it can't be noticed", url)
+    if wanted is not None and differ(wanted, found):
+        raise BlobChangedError(f"{url}: its version is {found}, not {wanted}")

@@ -141,10 +141,8 @@ class RangedStore(Store):
                     parts.append(part)
                     at += len(part)
                 if not retries.may_retry(fault, has_progressed=bool(part)):
-                    raise StorageError(
-                        f"{self.url}: can't read bytes {start} to {end}: {fault} "
-                        f"({describe_attempts(retries.failed, fault.request_id)})"
-                    ) from fault.__cause__
+                    what = f"read bytes {start} to {end}"
+                    raise last_error(self.url, what, fault, retries.failed) from fault.__cause__
                 self.counters.count_retried()
                 continue
             self.handle(response, ranged_get, start, end, attempt)
@@ -279,13 +277,12 @@ class RangedStore(Store):
         """
         where = f"(HTTP {response.status}, {describe_attempts(attempt, response.request_id)})"
         kind = GONE.get(response.status, StorageError)
+        described = describe_error(response)
         if kind is BlobNotFoundError:
-            raise BlobNotFoundError(f"{self.url}: can't {what}: there is no such blob {where}")
+            described = "there is no such blob"
         if kind is BlobChangedError:
-            raise BlobChangedError(
-                f"{self.url}: can't {what}: the object is no longer the one that was opened {where}"
-            )
-        error = StorageError(f"{self.url}: can't {what}: {describe_error(response)} {where}")
+            described = "the object is no longer the one that was opened"
+        error = kind(f"{self.url}: can't {what}: {described} {where}")
         error.status = response.status
         raise error
 
@@ -306,3 +303,13 @@ def fault_of(response: Response) -> Fault:
         request_id=response.request_id,
         retry_after_s=response.retry_after_s,
     )
+
+
+def last_error(url: str, what: str, fault: Fault, attempts: int) -> StorageError:
+    """Return the error for the fault of the last attempt."""
+    error = StorageError(
+        f"{url}: can't {what}: {fault} ({describe_attempts(attempts, fault.request_id)})"
+    )
+    # the status of a body that is cut or wrong is no error
+    error.status = fault.status if fault.status >= 400 else 0
+    return error

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobChangedError, StorageError
 from blobpack.stores.base import to_http_range
-from blobpack.stores.http.etag import differ
+from blobpack.stores.http.etag import check_opened
 from blobpack.stores.http.pool import pool_of
-from blobpack.stores.http.ranged import RangedGet, RangedStore, fault_of, if_match
+from blobpack.stores.http.ranged import RangedGet, RangedStore, fault_of, if_match, last_error
 from blobpack.stores.http.redirect import redirect_target
 from blobpack.stores.http.request import split_http
 from blobpack.stores.http.response import (
@@ -141,8 +141,7 @@ class HttpStore(RangedStore):
         etag = response.headers.get(b"etag", b"").decode("latin-1")
         modified = response.headers.get(b"last-modified", b"").decode("latin-1")
         found = etag or modified or f"{size} bytes"
-        if version is not None and differ(version, found):
-            raise BlobChangedError(f"{self.url}: its version is {found}, not {version}")
+        check_opened(self.url, found, version)
         self.size, self.version = size, found
         origin, begin = split_http(target, self.location)
         condition = if_match(etag)
@@ -177,10 +176,7 @@ class HttpStore(RangedStore):
                     continue
             except Fault as fault:
                 if not retries.may_retry(fault):
-                    raise StorageError(
-                        f"{self.url}: can't open: {fault} "
-                        f"({describe_attempts(retries.failed, fault.request_id)})"
-                    ) from fault.__cause__
+                    raise last_error(self.url, "open", fault, retries.failed) from fault.__cause__
                 self.counters.count_retried()
             else:
                 return response

@@ -21,7 +21,7 @@ from botocore.exceptions import (
 from blobpack.errors import BlobChangedError, StorageError
 from blobpack.stores.base import to_http_range
 from blobpack.stores.http.etag import differ, with_quotes
-from blobpack.stores.http.ranged import if_match
+from blobpack.stores.http.ranged import if_match, last_error
 from blobpack.stores.http.response import describe_attempts
 from blobpack.stores.http.retry import Fault, Retries, RetryBudget
 from blobpack.stores.s3.answers import UNKNOWN_STATUSES
@@ -45,8 +45,8 @@ class Tail(NamedTuple):
     content: bytes
 
 
-def fetch(target: ObjectKey, version: str, start: int, end: int) -> bytes:
-    """Read the bytes start to end of one version of an object; retry faults that may pass.
+def fetch(target: ObjectKey, size: int, version: str, start: int, end: int) -> bytes:
+    """Read the bytes start to end of an object of this size and version; retry faults that may pass.
 
     Raises:
         BlobChangedError: the object is another version now.
@@ -56,12 +56,10 @@ def fetch(target: ObjectKey, version: str, start: int, end: int) -> bytes:
     retries = Retries(f"{target.url}: {what}", _budget)
     while True:
         try:
-            body = _fetch_once(target, version, start, end, what, attempt=retries.failed + 1)
+            body = _fetch_once(target, size, version, start, end, what, attempt=retries.failed + 1)
         except Fault as fault:
             if not retries.may_retry(fault):
-                raise StorageError(
-                    f"{target.url}: can't {what}: {fault} ({describe_attempts(retries.failed, fault.request_id)})"
-                ) from fault.__cause__
+                raise last_error(target.url, what, fault, retries.failed) from fault.__cause__
             # Bucket counts the requests that boto3 sends again by itself.
             target.bucket.counters.count_retried()
         else:
@@ -102,7 +100,7 @@ def fetch_tail(target: ObjectKey, tail_bytes: int) -> Tail | None:
 
 
 def _fetch_once(
-    target: ObjectKey, version: str, start: int, end: int, what: str, *, attempt: int
+    target: ObjectKey, size: int, version: str, start: int, end: int, what: str, *, attempt: int
 ) -> bytes:
     """Send one GET, read its body, and count it.
 
@@ -124,6 +122,13 @@ def _fetch_once(
                 f"opened ({describe_attempts(attempt, request_id(response))})"
             )
         body = _read_body(response, start, end)
+        total = response.get("ContentRange", "").rpartition("/")[2]
+        # without an ETag, only the size shows a change
+        if total.isdecimal() and int(total) != size:
+            raise BlobChangedError(
+                f"{target.url}: can't {what}: the blob has {total} bytes, it had {size} when it was opened "
+                f"({describe_attempts(attempt, request_id(response))})"
+            )
         return body
     finally:
         _count(target, body, began)

@@ -261,20 +261,23 @@ def _not_s3(client: S3Client) -> str:
 def _translated(exc: ClientError, url: str, what: str, operation: str) -> StorageError:
     """Return our error for an error response of S3."""
     details = exc.response.get("Error", {})
-    code, message = details.get("Code", "?"), details.get("Message", "")
     meta = exc.response.get("ResponseMetadata", {})
+    status = meta.get("HTTPStatusCode", 0)
+    code, message = details.get("Code") or str(status), details.get("Message") or ""
     tried = describe_attempts(attempts_in(exc.response), request_id(exc.response))
-    where = f"(HTTP {meta.get('HTTPStatusCode', '?')}, {tried})"
+    where = f"(HTTP {status or '?'}, {tried})"
     kind = ERRORS.get(code, StorageError)
-    if kind is BlobNotFoundError:
-        missing = MISSING.get(code, "no such bucket or key")
-        return BlobNotFoundError(f"{url}: {missing} {where}")
-    if kind is BlobChangedError:
-        return BlobChangedError(
-            f"{url}: can't {what}: the object is no longer the one that was opened {where}"
-        )
     described = f"{code}: {message}" if message else code
-    right = missing_right(operation, code) or missing_key(operation, code)
-    error = StorageError(f"{url}: can't {what}: {described} {where}{right}")
-    error.status = meta.get("HTTPStatusCode", 0)
+    text = f"{url}: can't {what}: {described} {where}"
+    if kind is BlobNotFoundError:
+        text = f"{url}: {MISSING.get(code, 'no such bucket or key')} {where}"
+    elif kind is BlobChangedError:
+        text = f"{url}: can't {what}: the object is no longer the one that was opened {where}"
+    # boto3 finds no code in a web page; a proxy may have sent it
+    elif not details.get("Code") and is_web_page(exc.response):
+        text = f"{url}: can't {what}: a web page came instead of an answer of S3 {where}"
+    else:
+        text += missing_right(operation, code) or missing_key(operation, code)
+    error = kind(text)
+    error.status = status
     return error

@@ -17,8 +17,8 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from blobpack.errors import BlobChangedError, StorageError
-from blobpack.stores.http.etag import differ
+from blobpack.errors import StorageError
+from blobpack.stores.http.etag import check_opened
 from blobpack.stores.http.ranged import RangedStore
 from blobpack.stores.location import Location
 from blobpack.stores.s3 import boto3_get, signing
@@ -107,12 +107,7 @@ class S3Store(RangedStore):
             self.size, self.version = size, version or ""
             return
         self._open(tail_bytes)
-        if not self.version:
-            log.warning(
-                "%s: the server sends no ETag, so a change of it can't be noticed", self.url
-            )
-        if version is not None and differ(version, self.version):
-            raise BlobChangedError(f"{url}: the object's ETag is {self.version}, not {version}")
+        check_opened(self.url, self.version, version)
 
     def _open(self, tail_bytes: int) -> None:
         """Ask for size and ETag, and fetch the last bytes in the same request if tail_bytes is not 0."""
@@ -158,7 +153,7 @@ class S3Store(RangedStore):
 
     def _fetch_by_boto3(self, start: int, end: int, reason: NeedsBoto3Error) -> bytes:
         self.counters.count_boto3(str(reason))
-        return boto3_get.fetch(self.object_key, self.version, start, end)
+        return boto3_get.fetch(self.object_key, self.size, self.version, start, end)
 
     def _fetch_misdirected(self, start: int, end: int, reason: MisdirectedError) -> bytes:
         """Read through boto3, which finds the right region or credentials, and sign again with them."""

@@ -310,7 +310,7 @@ class Upload(Sink):
             head = self._target.head(what="look at the object")
             size = len(self._part)
             return head["ContentLength"] == size and (
-                not size or fetch(self._target, head["ETag"], 0, size) == self._part
+                not size or fetch(self._target, size, head["ETag"], 0, size) == self._part
             )
         except StorageError:
             return False
