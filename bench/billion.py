@@ -6,10 +6,10 @@ Steps, by default all of them; each runs in a process of its own, and prints its
 - `open` opens it, and looks names up; `remote` does so over HTTP, and counts requests; `select` selects by a glob.
 - `add` collects one more blob into it, which copies it.
 - `scan` collects a tar of a million members that is hard-linked as often as --members needs, and scanned each time.
-- `commands` runs info, offsets and subset on a tar of --members empty members.
+- `commands` runs info, offsets, subset, merge and append on a tar of --members empty members, or on two halves of it.
 
 The files take 33 bytes a member for `write`, and 20 more in TMPDIR while it runs; 2 GB in all and 33 bytes a member for `scan`; and
-1,100 bytes a member for `commands`. They stay in the folder for later steps; --clean removes them in the end.
+1,700 bytes a member for `commands`, and 90 more in TMPDIR. They stay in the folder for later steps; --clean removes them in the end.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -211,8 +211,8 @@ def select(at: argparse.Namespace) -> dict[str, Any]:
 # Tars
 
 
-def make_tar(path: Path, members: int, payload_bytes: int) -> None:
-    """Write a tar of members with payloads of zeros; the headers are those of GNU tar."""
+def make_tar(path: Path, members: int, payload_bytes: int, number: int = 0) -> None:
+    """Write a tar of members with payloads of zeros, named by numbers from `number` on; the headers are those of GNU tar."""
     import tarfile
 
     info = tarfile.TarInfo("0000000000.jpg")
@@ -225,7 +225,7 @@ def make_tar(path: Path, members: int, payload_bytes: int) -> None:
     with path.open("wb") as file:
         for first in range(0, members, TAR_ROWS):
             count = min(TAR_ROWS, members - first)
-            name = digits(np.arange(first, first + count), 10)
+            name = digits(np.arange(number + first, number + first + count), 10)
             block[:count, :10] = name
             sums = plain + name.sum(1, dtype=np.int64)
             octal = sums[:, None] // 8 ** np.arange(5, -1, -1) % 8 + ord("0")
@@ -257,18 +257,36 @@ def scan(at: argparse.Namespace) -> dict[str, Any]:
 
 
 def commands(at: argparse.Namespace) -> dict[str, Any]:
-    tar = at.folder / "many.tar"
-    if not tar.exists():
-        make_tar(tar, at.members, 0)
-        subprocess.run([*blobpack_command(), "index", tar], check=True, stdout=subprocess.DEVNULL)
-    few = ["--filter", "*7.jpg"]
+    half = at.members // 2
+    tar, one, other, out = (at.folder / f"{stem}.tar" for stem in ("many", "one", "other", "out"))
+    for path, members, number in ((tar, at.members, 0), (one, half, 0), (other, half, at.members)):
+        if not path.exists():
+            make_tar(path, members, 0, number)
+            subprocess.run(
+                [*blobpack_command(), "index", path], check=True, stdout=subprocess.DEVNULL
+            )
+    names, pickle, new = at.folder / "names.txt", at.folder / "many.pkl", at.folder / "new.png"
+    new.write_bytes(b"new")
+    with names.open("wb") as file:
+        for first in range(0, at.members, TAR_ROWS):
+            count = min(TAR_ROWS, at.members - first)
+            line = np.empty((count, 15), np.uint8)
+            line[:] = np.frombuffer(b"0000000000.jpg\n", np.uint8)
+            line[:, :10] = digits(np.arange(first, first + count), 10)
+            file.write(line.data)
     peaks = {}
     for command in (
         ["info", tar],
-        ["offsets", tar, "-o", at.folder / "many.pkl", "--force"],
-        ["offsets", tar, "-o", at.folder / "few.csv", *few],
-        ["subset", tar, at.folder / "few.tar", *few],
-        ["subset", tar, at.folder / "all.tar"],
+        ["offsets", tar, "-o", pickle, "--force"],
+        ["offsets", tar, "-o", pickle, "--force", "--filter", "*"],
+        ["offsets", tar, "-o", pickle, "--force", "--filter", "*7.jpg"],
+        ["offsets", tar, "-o", pickle, "--force", "--names", "basename"],
+        ["subset", tar, out],
+        ["subset", tar, out, "--filter", "*"],
+        ["subset", tar, out, "--filter", "*7.jpg"],
+        ["subset", tar, out, "--names-from", names],
+        ["merge", one, other, out],
+        ["append", one, new, "--all"],
     ):
         label = " ".join(str(word) for word in command if not isinstance(word, Path))
         peaks[label] = measured_command(command)
@@ -280,19 +298,29 @@ def blobpack_command() -> list[str]:
 
 
 def measured_command(command: list[str | Path]) -> str:
-    """Run a command; return its peak of memory and its processor time."""
+    """Run a command; return its peak of memory, that of its own pages alone, and its processor time."""
     code = (
         "import sys; from blobpack.cli.main import main\n"
         "try: main(sys.argv[1:])\n"
         "finally: print([line for line in open('/proc/self/status') if 'VmHWM' in line][0].split()[1], file=sys.stderr)"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, command)], check=True, capture_output=True, text=True
-    )
+    words = [sys.executable, "-c", code, *map(str, command)]
+    with subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as child:
+        own = 0
+        while child.poll() is None:
+            with suppress(OSError, StopIteration):
+                own = max(own, memory_mb("RssAnon", child.pid))
+            time.sleep(0.005)
+        shown = child.stderr.read() if child.stderr else ""
+    if child.returncode:
+        raise SystemExit(f"{command}: {shown}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return f"{int(done.stderr.split()[-1]) // 1000} MB, {cpu:.1f} s of processor time"
+    # the rest are pages of mapped files, which the system can free
+    return f"{int(shown.split()[-1]) // 1000} MB, {own} MB its own, {cpu:.1f} s of processor time"
 
 
 STEPS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
@@ -306,9 +334,9 @@ STEPS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 }
 
 
-def memory_mb(field: str) -> int:
-    """Return a figure of this process's memory: its peak VmHWM, its own pages RssAnon."""
-    status = Path("/proc/self/status").read_text()
+def memory_mb(field: str, process: int | str = "self") -> int:
+    """Return a figure of a process's memory: its peak VmHWM, its own pages RssAnon."""
+    status = Path(f"/proc/{process}/status").read_text()
     return (
         next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field)) // 1000
     )

@@ -15,7 +15,7 @@ from blobpack._native.members import Member, MemberIterator, NameIterator
 from blobpack._native.packed import take_basenames, take_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -160,6 +160,38 @@ class Columns:
             **{name: joined(name, FACTS[name]) for name in shared},
         )
 
+    @classmethod
+    def joined(cls, parts: Iterable[Columns], rows: int) -> Columns:
+        """Join tables as they come; `concatenate` holds all tables and the result at once.
+
+        Args:
+            parts: The tables, in order. All have the same facts.
+            rows: Number of their rows.
+        """
+        import numpy as np
+
+        names, bounds, row = bytearray(), np.zeros(rows + 1, np.int64), 0
+        values: dict[str, NDArray[Any]] = {}
+        for part in parts:
+            last = row + len(part)
+            bounds[row + 1 : last + 1] = np.asarray(part.name_bounds)[1:]
+            bounds[row + 1 : last + 1] += len(names) - part.name_bounds[0]
+            names += part.packed_names()
+            columns = {"offset_start": part.offset_start, "offset_end": part.offset_end}
+            for name, column in (columns | dict(part.facts())).items():
+                if name not in values:
+                    values[name] = np.empty(rows, column.format)
+                values[name][row:last] = column
+            row = last
+        if not values:
+            return cls.concatenate([])
+        # bytes would be a copy
+        return cls(
+            memoryview(names).toreadonly(),
+            _view(bounds),
+            **{name: _view(column) for name, column in values.items()},
+        )
+
     def __len__(self) -> int:
         return len(self.offset_start)
 
@@ -178,6 +210,11 @@ class Columns:
             if getattr(self, name) is None and name != FACT_WITHOUT_UNKNOWN
         }
         return replace(self, **unknown) if unknown else self
+
+    def with_facts(self, names: Container[str]) -> Columns:
+        """Return the table with no other facts than these."""
+        others: dict[str, Any] = {name: None for name, _ in self.facts() if name not in names}
+        return replace(self, **others) if others else self
 
     def packed_names(self) -> memoryview:
         """Return the bytes of all names, one after the other, without separators."""

@@ -39,6 +39,7 @@ class Parts:
     """A stored index, as select sees it: columns that come part by part."""
 
     footer = SimpleNamespace(report=None, identity=None)
+    is_remote = False
 
     def __init__(self, columns: Columns, rows: int) -> None:
         self.columns, self.rows_a_part = columns, rows

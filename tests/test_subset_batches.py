@@ -9,7 +9,7 @@ from tars import Tar
 
 import blobpack
 from blobpack.editing import copy_members
-from blobpack.index.scratch import ScratchIndex
+from blobpack.index.stored.scratch import ScratchIndex
 
 IMAGES = [(f"{number:03}.bin", bytes([number]) * (number * 37 % 1700)) for number in range(60)]
 
@@ -21,7 +21,7 @@ def both_ways(monkeypatch):
     def subset_twice(source, target, choose, **options):
         whole = blobpack.subset(source, target("whole.tar"), choose(source), **options)
         with monkeypatch.context() as patch:
-            patch.setattr(copy_members, "MEMBERS_IN_MEMORY_MAX", 0)
+            patch.setattr(copy_members, "ROWS_IN_MEMORY_MAX", 0)
             patch.setattr(copy_members, "PART_ROWS", 7)
             batched = blobpack.subset(source, target("batched.tar"), choose(source), **options)
         assert isinstance(batched.index._stored, ScratchIndex)
@@ -132,9 +132,9 @@ def test_the_index_outlives_source_and_target_and_can_be_pickled(both_ways, in_f
 
 def test_a_temporary_folder_that_is_full_leaves_nothing(monkeypatch, tmp_path):
     source = packed(tmp_path / "a.tar")
-    monkeypatch.setattr(copy_members, "MEMBERS_IN_MEMORY_MAX", 0)
+    monkeypatch.setattr(copy_members, "ROWS_IN_MEMORY_MAX", 0)
     with open("/dev/full", "r+b", buffering=0) as full:
-        monkeypatch.setattr("blobpack.index.scratch.TemporaryFile", lambda **_: full)
+        monkeypatch.setattr("blobpack.index.stored.scratch.TemporaryFile", lambda **_: full)
         with pytest.raises(blobpack.StorageError) as caught:
             blobpack.subset(source, tmp_path / "o.tar", range(60))
     folder = tempfile.gettempdir()

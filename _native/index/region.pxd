@@ -271,3 +271,25 @@ cdef inline fault take_rows(
             return kind
         first += until - place
     return FAULT_NONE
+
+
+cdef inline fault gather_rows(
+    index_region* region, row_columns* out, const int64_t* rows, int64_t count,
+    int64_t* position,
+) noexcept nogil:
+    """Append rows, which exist, in this order; on a fault *position* is the block's."""
+    cdef block_view view
+    cdef int64_t i, place, block, opened = -1
+    cdef fault kind
+    for i in range(count):
+        block = rows[i] // BLOCK_ROWS
+        place = rows[i] % BLOCK_ROWS
+        if block != opened:
+            kind = open_at(region, block, &view, position)
+            if kind != FAULT_NONE:
+                return kind
+            opened = block
+        kind = take_block(out, &view, place, place + 1)
+        if kind != FAULT_NONE:
+            return kind
+    return FAULT_NONE

@@ -26,6 +26,7 @@ from index.one_row cimport bounds_in
 from index.region cimport (
     bring_row,
     fetch_ahead,
+    gather_rows,
     index_region,
     open_at,
     search,
@@ -73,6 +74,12 @@ cdef struct part_job:
     row_columns* out
     int64_t first
     int64_t last
+
+cdef struct gather_job:
+    row_job row
+    row_columns* out
+    const int64_t* rows
+    int64_t count
 
 cdef struct names_job:
     index_region* region
@@ -199,5 +206,14 @@ cdef inline void copy_rows(void* argument) noexcept nogil:
     cdef part_job* job = <part_job*> argument
     job.row.kind = take_rows(
         job.row.region, job.out, job.first, job.last, &job.row.position
+    )
+    look_at_footer(&job.row)
+
+
+cdef inline void copy_chosen(void* argument) noexcept nogil:
+    """Append rows, which exist, to columns. What is there at a fault can be freed."""
+    cdef gather_job* job = <gather_job*> argument
+    job.row.kind = gather_rows(
+        job.row.region, job.out, job.rows, job.count, &job.row.position
     )
     look_at_footer(&job.row)

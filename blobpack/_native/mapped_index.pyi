@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Self, SupportsIndex, final
 
+from typing_extensions import Buffer
+
 from blobpack._native.members import Member
 from blobpack._native.results import (
     NO_SUCH_NAME as NO_SUCH_NAME,
@@ -45,3 +47,4 @@ class MappedIndex:
     def member_at(self, row: SupportsIndex) -> Member: ...
     def search_rows(self, rows: list[SupportsIndex]) -> list[FoundRow]: ...
     def rows(self, first: int, last: int) -> MemberColumns: ...
+    def take(self, rows: Buffer) -> MemberColumns: ...

@@ -14,14 +14,19 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from blobpack.columns import FACTS
+from blobpack.index.row_numbers import rows_as_array
 from blobpack.index.tables.offsets_table import csv_cell
 from blobpack.index.tables.parquet import BLOB_FIELD
+from blobpack.index.which import numbers_of_several
 from blobpack.model import redacted
 from blobpack.opening.collection import Collection
 from blobpack.quoting import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from blobpack.index.index import Index
     from blobpack.model import Member, SortKey
@@ -36,6 +41,7 @@ BLOB_PLACE = 4
 # widths of the columns of --long: 10 digits are 10 GB
 SIZE_WIDTH, OFFSET_WIDTH, TYPE_WIDTH, SIDES_WIDTH = 10, 13, 14, 11
 UNITS = "KMGTPE"
+ROWS_AT_ONCE = 1 << 16
 
 
 def blobs_of(source: Reader, members: Index) -> Iterable[str]:
@@ -47,14 +53,21 @@ def blobs_of(source: Reader, members: Index) -> Iterable[str]:
     """
     if not isinstance(source, Collection):
         return repeat("")
+    return _urls_of(source, numbers_of_several(source.index, members))
+
+
+def _urls_of(source: Collection, rows: range | NDArray[np.int64]) -> Iterator[str]:
+    """Yield the path or URL of the blob that holds each row."""
     import numpy as np
 
     urls = blob_urls(source)
-    rows = source.index.rows(members)
     # several blobs have one first row if some of them are empty: the last of these has the member
     first_rows = [blob.first_row for blob in source.blobs]
-    numbers = np.searchsorted(first_rows, rows, "right") - 1
-    return map(urls.__getitem__, numbers.tolist())
+    # a list of all numbers would take most of the memory
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        some = rows_as_array(rows[first : first + ROWS_AT_ONCE])
+        numbers = np.searchsorted(first_rows, some, "right") - 1
+        yield from map(urls.__getitem__, numbers.tolist())
 
 
 def blob_urls(source: Reader) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from blobpack.cli.printing import print_note
 from blobpack.errors import BlobpackError
+from blobpack.index.which import NAMES_SEARCHED_AT_ONCE
 from blobpack.model import CACHE_BYTES_MIN
 from blobpack.opening.blob import Blob
 from blobpack.opening.kind import kind_of
@@ -20,12 +22,15 @@ from blobpack.wording import counted
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from blobpack.index.index import Index
     from blobpack.model import Rescan
     from blobpack.opening.collection import Collection
     from blobpack.stores.replace import OutputKind
+
+# names that are looked up together in a local index
+LOCAL_NAMES_AT_ONCE = 1 << 16
 
 
 def opened_source(
@@ -113,17 +118,10 @@ def select(
     names_from: IO[bytes] | None,
 ) -> Index:
     """Select members by the selection options, and print on stderr how many of the names asked for do not exist."""
-    names = read_names(names_from) if names_from else None
-    if names is not None:
-        missing = [name for name in names if name not in index]
-        if missing:
-            print_note(
-                f"{len(missing)} of {counted(len(names), 'name')} {'is' if len(missing) == 1 else 'are'} not in the blob: {missing[0]!r} …"
-            )
     conditions = {
         "exclude": exclude or None,
         "regex": regex,
-        "names": names,
+        "names": _names_asked(index, names_from) if names_from else None,
         "min_size": min_size,
         "max_size": max_size,
         "media_type": media_types or None,
@@ -146,12 +144,33 @@ def select(
         raise click.UsageError(str(exc).replace("media_type", "--media-type", 1)) from exc
 
 
-def read_names(file: IO[bytes]) -> list[str]:
+def _names_asked(index: Index, file: IO[bytes]) -> Iterator[str]:
+    """Yield the names in a file, one a line; behind the last one, print on stderr how many do not exist."""
+    names, count, missing, first_missing = _read_names(file), 0, 0, ""
+    at_once = NAMES_SEARCHED_AT_ONCE if index._is_remote else LOCAL_NAMES_AT_ONCE
+    while some := list(islice(names, at_once)):
+        count += len(some)
+        for name, found in zip(some, index._search(some), strict=True):
+            if found is None:
+                first_missing = first_missing or name
+                missing += 1
+        yield from some
+    if missing:
+        print_note(
+            f"{missing} of {counted(count, 'name')} {'is' if missing == 1 else 'are'} not in the blob: {first_missing!r} …"
+        )
+
+
+def _read_names(file: IO[bytes]) -> Iterator[str]:
     """Read names, one a line."""
     # Editors on Windows begin a file with a byte order mark, and end lines with CR LF. A name may hold bytes that are not
     # UTF-8: fsdecode makes the same surrogates of them as the index does.
-    lines = file.read().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    return [os.fsdecode(name) for line in lines if (name := line.removesuffix(b"\r"))]
+    bom = b"\xef\xbb\xbf"
+    for line in file:
+        name = line.removeprefix(bom).removesuffix(b"\n").removesuffix(b"\r")
+        bom = b""
+        if name:
+            yield os.fsdecode(name)
 
 
 def name_here(blob: Location) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from blobpack.columns import Columns
 from blobpack.errors import BlobNotFoundError, FormatError, StaleIndexError, StorageError
 from blobpack.index.index import Index
+from blobpack.index.stored.picked import ROWS_IN_MEMORY_MAX
+from blobpack.index.stored.scratch import write_scratch
 from blobpack.index.tables.offsets import void_path
 from blobpack.indexfile.footer import sidecar_of
 from blobpack.indexfile.open import read_footer
@@ -32,7 +35,7 @@ class BlobState:
     Attributes:
         lookup: The index to look up names in before the blob is changed. For a local blob it is mapped from the
             file, where it will be overwritten.
-        index: The index in memory.
+        index: The index in memory, or in a temporary file.
         end: Position where the end-of-archive marker starts, or would start if it is missing.
         size: Bytes of the blob.
         place: Where the index is, or was before an append that was interrupted.
@@ -51,7 +54,7 @@ class BlobState:
     @property
     def has_facts(self) -> bool:
         """Whether facts of new members can be recorded: the blob has facts, or no members yet."""
-        return not len(self.index) or any(self.index._columns.facts())
+        return not len(self.index) or bool(self.index.facts)
 
     def joined(self, added: Index) -> Index:
         """Return the index of the old members and the new ones behind them."""
@@ -64,9 +67,16 @@ class BlobState:
                 report, bytes_scanned=end.bytes_scanned, end_marker=end.end_marker, **behind
             )
         # otherwise one text file would take the sizes of all images away
-        facts = dict(self.index._columns.facts())
-        columns = Columns.concatenate([self.index._columns, added._columns.with_unknown(facts)])
-        return Index._from_columns(columns, report=report)
+        known = self.index.facts
+        new = added._columns.with_unknown(known)
+        if len(self.index) > ROWS_IN_MEMORY_MAX:
+            shared = known & {name for name, _ in new.facts()}
+            parts = (part.with_facts(shared) for part in chain(self.index._parts(), [new]))
+            joined = Index._from_stored(write_scratch(parts))
+        else:
+            joined = Index._from_columns(Columns.concatenate([self.index._columns, new]))
+        joined.report = report
+        return joined
 
 
 def read_state(store: Store, stale: Stale) -> BlobState:
@@ -94,7 +104,8 @@ def read_state(store: Store, stale: Stale) -> BlobState:
             f"{marker_end}, perhaps another tar, and an append would overwrite it"
         )
     embedded = found.identity is not None and place == "embed"
-    index = Index._from_columns(found._columns, report=report, identity=found.identity)
+    index = _kept_index(found)
+    index.report, index.identity = report, found.identity
     return BlobState(
         # a name that is looked up in a remote index costs a request; the index in memory is there already
         lookup=index if store.is_remote else found,
@@ -106,6 +117,13 @@ def read_state(store: Store, stale: Stale) -> BlobState:
         footer=read_footer(store) if embedded else None,
         only_zeros=zeros,
     )
+
+
+def _kept_index(found: Index) -> Index:
+    """Return an index that stays as it is when the blob and its index are overwritten."""
+    if found._mapped is not None and len(found) > ROWS_IN_MEMORY_MAX:
+        return Index._from_stored(write_scratch(found._parts()))
+    return Index._from_columns(found._columns)
 
 
 def _find_index(store: Store, stale: Stale) -> tuple[Index, ScanReport]:

@@ -13,13 +13,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from blobpack.columns import Columns
+from blobpack._native.packed import normal_names
 from blobpack.editing.copy_members import copy_members
 from blobpack.errors import SourceError
+from blobpack.index.repeated_names import last_of_each_name
+from blobpack.index.row_numbers import as_run
 from blobpack.packing.pack import mb_per_second
 from blobpack.progress import counting
 from blobpack.stores.sink import parts_of
-from blobpack.tar.names import normal_lookup
 from blobpack.tar.splicing.extents import Offsets
 from blobpack.wording import counted, setting
 from blobpack.writing.new_blob import new_blob
@@ -112,14 +113,15 @@ def _last_of_each_name(parts: Sequence[Chosen]) -> list[Chosen]:
     """Leave out members if a later one, of any part, has the same name, or is extracted to the same file."""
     import numpy as np
 
-    names = Columns.concatenate([part.members._columns for part in parts])
-    last = np.frombuffer(normal_lookup(names).last_rows(), bool)
+    last = last_of_each_name([part.members for part in parts], normal_names)
     kept, first = [], 0
     for part in parts:
         mask = last[first : first + len(part.members)]
-        # a part without duplicates stays as it is: taking rows copies all its columns
-        kept.append(part if mask.all() else part._replace(members=part.members[mask]))
-        first += len(part.members)
+        if not mask.all():
+            rows = as_run(np.flatnonzero(mask))
+            part = part._replace(members=part.members._view(rows))
+        kept.append(part)
+        first += len(mask)
     return kept
 
 

@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.closing import Closing
 from blobpack.index.index import Index
-from blobpack.index.which import rows_of_several
+from blobpack.index.row_numbers import ascends, rows_as_array
+from blobpack.index.stored.picked import ROWS_IN_MEMORY_MAX
+from blobpack.index.which import numbers_of_several
 from blobpack.opening.blob import Blob
+from blobpack.opening.blob_rows import rows_within
 from blobpack.tar.splicing.extents import Extents
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from blobpack.model import Which
     from blobpack.opening.blob_rows import BlobPart
@@ -59,25 +65,37 @@ def choose(
         MemberNotFoundError: there is no such member.
         IndexError: there is no such row.
     """
-    import numpy as np
-
     # of one blob, also an index that somebody has made is taken as it is: the headers are compared with it
     if isinstance(reader, Blob) and isinstance(members, Index):
         return [Chosen(blobs[0], members)]
     if members is reader.index:
         return [all_of(blob) for blob in blobs]
-    rows = rows_of_several(reader.index, members, "members")
+    rows = numbers_of_several(reader.index, members, "members")
+    found: Iterable[tuple[BlobPart, range | NDArray[np.int64]]]
+    if ascends(rows):
+        found = (
+            (blob, rows_within(rows, blob.first_row, blob.first_row + len(blob.read_index())))
+            for blob in blobs
+        )
+    else:
+        found = _runs(blobs, rows_as_array(rows))
+    # of many members, only the numbers of their rows are kept
+    take = Index._view if len(rows) > ROWS_IN_MEMORY_MAX else Index._cut
+    return [Chosen(blob, take(blob.read_index(), run)) for blob, run in found if len(run)]
+
+
+def _runs(
+    blobs: Sequence[BlobPart], rows: NDArray[np.int64]
+) -> Iterator[tuple[BlobPart, NDArray[np.int64]]]:
+    """Yield neighbours among rows that are in one blob, with this blob; the rows are counted from its first one."""
+    import numpy as np
+
     # several blobs have one first row if some of them are empty: the last of these has the member
     numbers = np.searchsorted([blob.first_row for blob in blobs], rows, "right") - 1
     cuts = np.flatnonzero(np.diff(numbers)) + 1
-    chosen = []
     for run, run_numbers in zip(np.split(rows, cuts), np.split(numbers, cuts), strict=True):
-        # without rows, there is one empty run
-        if len(run):
-            blob = blobs[int(run_numbers[0])]
-            taken = blob.read_index()._columns.take(run - blob.first_row)
-            chosen.append(Chosen(blob, Index._from_columns(taken)))
-    return chosen
+        blob = blobs[int(run_numbers[0])]
+        yield blob, run - blob.first_row
 
 
 class OpenBlobs(Closing):

@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 from blobpack._native.lookup import NameLookup
+from blobpack._native.packed import take_basenames
 from blobpack.asked_members import row_number
 from blobpack.columns import FACTS, OFFSET_MAX, Columns
 from blobpack.errors import DuplicateNameError
 from blobpack.index.origin import common_identity, common_origin, origin_of
 from blobpack.index.referring import ReferringRows
+from blobpack.index.repeated_names import first_repeated
 from blobpack.index.row_numbers import existing_rows
-from blobpack.index.scratch import ScratchIndex
-from blobpack.index.select import make_conditions
+from blobpack.index.select import make_conditions, masks
+from blobpack.index.stored.chosen_rows import ChosenRows
+from blobpack.index.stored.picked import ROWS_IN_MEMORY_MAX, choose, pick
+from blobpack.index.stored.scratch import ScratchIndex
 from blobpack.index.tables.html import html_table
 from blobpack.indexfile.footer import may_end
 from blobpack.model import Member, ScanReport, check_several, check_whole, shown
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blobpack.indexfile.identity import Identity
+    from blobpack.indexfile.open import StoredIndex
 
 
 class Index(ReferringRows):
@@ -96,13 +101,12 @@ class Index(ReferringRows):
         if isinstance(which, (str, Member)):
             return self._member_at(self.row_of(which))
         if isinstance(which, slice):
-            return self._cut(self._sliced(which), which)
+            return self._cut(self._rows_sliced(which))
         # NumPy's whole numbers are no int, and an array of them has __index__, too
         try:
             row = row_number(which, len(self))
         except TypeError:
-            rows = self._rows_in(which)
-            return self._cut(self._take(rows), rows)
+            return self._cut(self._rows_in(which))
         return self._member_at(row)
 
     def _rows_in(self, which: Any) -> NDArray[np.int64]:
@@ -118,18 +122,41 @@ class Index(ReferringRows):
                 f"an index takes a name, a Member, a row, a slice, rows or a mask, not {shown(which)}{hint}"
             ) from None
 
-    def _cut(self, columns: Columns, rows: slice | NDArray[np.int64]) -> Index:
-        """Return an index of some rows of this one, which remembers their rows here."""
-        index = self._from_columns(columns, identity=self.identity)
+    def _cut(self, rows: range | NDArray[np.int64]) -> Index:
+        """Return an index of some rows of this one; a range has the step 1. Many rows of a mapped index stay in its file."""
+        mapped = self._mapped
+        if mapped is not None and len(rows) > ROWS_IN_MEMORY_MAX:
+            return self._index_of(choose(mapped, rows), rows)
+        if isinstance(rows, range):
+            return self._index_of(self._columns_of(rows.start, rows.stop), rows)
+        return self._index_of(self._take(rows), rows)
+
+    def _index_of(self, found: Columns | StoredIndex, rows: range | NDArray[np.int64]) -> Index:
+        """Return an index of members that were cut from this one, which remembers their rows here."""
+        index = (
+            self._from_columns(found) if isinstance(found, Columns) else self._from_stored(found)
+        )
+        # The identity stays, because offsets still point into that archive. The report does not: it
+        # counts what the scan found in the whole archive.
+        index.identity = self.identity
         index._origin = origin_of(self).at(rows)
         return index
 
-    def _sliced(self, rows: slice) -> Columns:
+    def _view(self, rows: range | NDArray[np.int64]) -> Index:
+        """Return an index of some rows, for use while this one is open. Rows of a mapped index stay in its file."""
+        mapped = self._mapped
+        if mapped is None:
+            return self._cut(rows)
+        if isinstance(mapped, ChosenRows):
+            return self._index_of(mapped.of_rows(rows), rows)
+        return self._index_of(ChosenRows(mapped, rows), rows)
+
+    def _rows_sliced(self, rows: slice) -> range | NDArray[np.int64]:
         # the numbers of a range are those that slicing a list takes
         numbers = range(len(self))[rows]
         if numbers.step == 1:
-            return self._columns_of(numbers.start, max(numbers.start, numbers.stop))
-        return self._take(existing_rows(numbers, len(self)))
+            return range(numbers.start, max(numbers.start, numbers.stop))
+        return existing_rows(numbers, len(self))
 
     def head(self, n: int = 5) -> Index:
         """Return the first n rows, or all but the last -n; a stored index reads only these."""
@@ -152,7 +179,9 @@ class Index(ReferringRows):
         # no rows fit any blob
         filled = [index for index in listed if len(index)]
         origin = common_origin(filled)
-        identity = common_identity(filled, one_origin=origin is not None)
+        identity = common_identity(
+            {index.identity for index in filled}, one_origin=origin is not None
+        )
         joined = cls._from_columns(
             Columns.concatenate([index._columns for index in listed]), identity=identity
         )
@@ -189,9 +218,10 @@ class Index(ReferringRows):
 
     def __reduce__(self) -> tuple[object, ...]:
         # the stored index is pickled as its location and footer, even if its rows were read: the copy opens it again
-        if self._stored is not None and not isinstance(self._stored, ScratchIndex):
+        if self._stored is not None and not isinstance(self._stored, (ScratchIndex, ChosenRows)):
             return Index._from_stored, (self._stored,)
-        # no other process can open the file of a scratch index: its members are pickled
+        # no other process can open the file of a scratch index, and a selection does not need its blob: their members
+        # are pickled
         return _restored, (self._columns, self.report, self.identity)
 
     def __repr__(self) -> str:
@@ -247,7 +277,7 @@ class Index(ReferringRows):
             globs=globs,
             exclude=exclude,
             regex=regex,
-            names=names._columns if isinstance(names, Index) else names,
+            names=names,
             min_size=min_size,
             max_size=max_size,
             media_type=media_type,
@@ -257,18 +287,10 @@ class Index(ReferringRows):
             max_height=max_height,
             where=where,
         )
-        import numpy as np
-
-        # part by part, so that a mapped index of any size needs memory only for one part and the selected rows
-        first, kept, rows = 0, [], [np.zeros(0, np.int64)]
-        for part in self._parts():
-            passed = np.flatnonzero(conditions.mask(part))
-            kept.append(part.take(passed))
-            rows.append(passed + first)
-            first += len(part)
-        # The identity stays, because offsets still point into that archive. The report does not: it
-        # counts what the scan found in the whole archive.
-        return self._cut(Columns.concatenate(kept), np.concatenate(rows))
+        # part by part, so that a mapped index of any size needs memory only for one part and the numbers of selected rows
+        stored = self._stored if self._loaded is None else None
+        parts = masks(conditions, self._parts, len(self), in_one_pass=self._is_remote)
+        return self._index_of(*pick(parts, stored))
 
     def with_basenames(self) -> Index:
         """Return an index in which each name is only the part after the last "/".
@@ -277,11 +299,17 @@ class Index(ReferringRows):
             DuplicateNameError: two members would have the same name; the message names both.
         """
         columns = self._columns.with_basenames()
-        duplicate = NameLookup(columns.names, columns.name_bounds).first_duplicate()
+        self._refuse_basenames(NameLookup(columns.names, columns.name_bounds).first_duplicate())
+        return Index._from_columns(columns)
+
+    def _check_basenames(self) -> None:
+        """Check that `with_basenames` raises no error, in bounded memory."""
+        self._refuse_basenames(first_repeated([self], take_basenames))
+
+    def _refuse_basenames(self, duplicate: tuple[int, int] | None) -> None:
         if duplicate is not None:
             first, last = map(self._name_at, duplicate)
             raise DuplicateNameError(f"{first!r} and {last!r} have the same basename")
-        return Index._from_columns(columns)
 
 
 def _restored(columns: Columns, report: ScanReport | None, identity: Identity | None) -> Index:

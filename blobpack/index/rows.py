@@ -13,9 +13,12 @@ from blobpack.columns import Columns
 from blobpack.errors import MemberNotFoundError
 from blobpack.index.names import Names
 from blobpack.index.origin import origin_of
-from blobpack.index.shared_names import SharedNames
+from blobpack.index.stored.chosen_rows import ChosenRows
+from blobpack.index.stored.picked import ROWS_IN_MEMORY_MAX
+from blobpack.index.stored.shared_names import SharedNames
 from blobpack.index.suggestions import suggest_names
 from blobpack.index.which import hidden_rows, rows_of_several
+from blobpack.indexfile.mapped import LocalIndex
 from blobpack.model import ByteRange, Member
 from blobpack.wording import counted
 
@@ -63,7 +66,11 @@ class Rows:
     def _columns(self) -> Columns:
         """All members as columns. For a stored index, this reads the whole index."""
         if self._loaded is None:
-            self._loaded = Columns.concatenate(list(self._parts()))
+            few = len(self) <= ROWS_IN_MEMORY_MAX or isinstance(self._stored, SharedNames)
+            parts = self._parts()
+            self._loaded = (
+                Columns.concatenate(list(parts)) if few else Columns.joined(parts, len(self))
+            )
         return self._loaded
 
     @property
@@ -184,6 +191,12 @@ class Rows:
             return self._stored.footer.last_end
         return measure(self._columns.offset_start, self._columns.offset_end)[1]
 
+    @property
+    def _mapped(self) -> LocalIndex | ChosenRows | None:
+        """The stored index, if it is mapped from a file and its members are not in memory."""
+        stored = self._stored if self._loaded is None else None
+        return stored if isinstance(stored, (LocalIndex, ChosenRows)) else None
+
     def _columns_of(self, first: int, last: int) -> Columns:
         """Return the rows first:last as columns, without a copy. A stored index reads only these rows."""
         if self._loaded is not None or self._stored is None:
@@ -193,7 +206,16 @@ class Rows:
         return self._stored.rows(rows.start, max(rows.start, rows.stop))
 
     def _take(self, rows: NDArray[np.int64]) -> Columns:
-        """Return rows as columns, in this order. A stored index reads only the blocks of few rows, and else all of them."""
+        """Return rows as columns, in this order.
+
+        A large or mapped index reads only these rows. A remote index reads the blocks of few rows, and else all of them.
+        """
+        stored = self._mapped
+        if stored is not None and (len(rows) <= TAKEN_ALONE_MAX or len(self) > ROWS_IN_MEMORY_MAX):
+            return stored.take(rows)
+        return self._take_unmapped(rows)
+
+    def _take_unmapped(self, rows: NDArray[np.int64]) -> Columns:
         stored = self._stored
         if (
             self._loaded is not None

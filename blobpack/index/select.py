@@ -13,19 +13,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from blobpack._native.globs import match_names
-from blobpack._native.lookup import NameLookup
-from blobpack.asked_members import names_of
 from blobpack.columns import MEDIA_TYPES, Columns
 from blobpack.errors import FactsMissingError
+from blobpack.index.name_tables import NameTables
 from blobpack.model import check_callable, check_text, check_texts, check_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
 
     from blobpack._native.members import Member, MemberIterator, NameIterator
+    from blobpack.index.rows import Rows
 
     Mask = NDArray[np.bool_]
 
@@ -41,7 +41,7 @@ class Conditions:
         globs: At least one of these matches the whole name.
         exclude: None of these matches the whole name.
         regex: Some part of the name matches.
-        names: Table of names; the name is one of these.
+        names: The name is one of these.
         min_size: Least size of the payload, in bytes.
         max_size: Largest size of the payload, in bytes.
         media_types: Codes, places in MEDIA_TYPES; the media type is one of these.
@@ -55,7 +55,7 @@ class Conditions:
     globs: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     regex: re.Pattern[str] | None = None
-    names: NameLookup | None = None
+    names: NameTables | None = None
     min_size: int | None = None
     max_size: int | None = None
     media_types: tuple[int, ...] | None = None
@@ -65,8 +65,12 @@ class Conditions:
     max_height: int | None = None
     where: Callable[[Member], object] | None = None
 
-    def mask(self, part: Columns) -> Mask:
+    def mask(self, part: Columns, named: Mask | None = None) -> Mask:
         """Compute which rows pass.
+
+        Args:
+            part: The rows.
+            named: Which of them have one of the names; None if `names` is to be asked.
 
         Returns:
             (n,) bool.
@@ -95,9 +99,7 @@ class Conditions:
             if least is not None or most is not None:
                 _keep_within(passed, _fact_column(part, fact), max(least or 0, 1), most)
         if self.names is not None:
-            marked = self.names.mark(part.names, part.name_bounds)
-            # one byte for each row, 0 or 1, which NumPy can read as bool without a copy
-            passed &= np.frombuffer(marked, np.bool_)
+            passed &= self.names.mark(part) if named is None else named
         if self.regex is not None:
             _keep_if(part, passed, self.regex.search, Columns.iter_names)
         if self.where is not None:
@@ -106,12 +108,32 @@ class Conditions:
         return passed
 
 
+def masks(
+    conditions: Conditions, parts: Callable[[], Iterable[Columns]], rows: int, *, in_one_pass: bool
+) -> Iterator[tuple[Columns, Mask]]:
+    """Yield all parts, each with the mask of the rows that meet the conditions.
+
+    Args:
+        conditions: The conditions.
+        parts: Returns all rows, in order.
+        rows: Number of all rows.
+        in_one_pass: Call `parts` once only: its rows are fetched from a server.
+    """
+    names = conditions.names
+    named = names.marks(parts, rows, in_one_pass=in_one_pass) if names else None
+    first = 0
+    for part in parts():
+        some = None if named is None else named[first : first + len(part)]
+        yield part, conditions.mask(part, some)
+        first += len(part)
+
+
 def make_conditions(
     *,
     globs: tuple[str, ...],
     exclude: Iterable[str],
     regex: str | re.Pattern[str] | None,
-    names: Columns | Iterable[str | Member] | None,
+    names: Rows | Iterable[str | Member] | None,
     media_type: str | Iterable[str] | None,
     where: Callable[[Member], object] | None,
     **bounds: int | None,
@@ -132,7 +154,7 @@ def make_conditions(
         globs=globs,
         exclude=tuple(check_texts("exclude", exclude)),
         regex=None if regex is None else _compile_regex(regex),
-        names=None if names is None else look_up_names(names),
+        names=None if names is None else NameTables(names),
         media_types=None
         if media_type is None
         else find_media_types(check_texts("media_type", media_type)),
@@ -170,27 +192,6 @@ def find_media_types(globs: Iterable[str]) -> tuple[int, ...]:
             )
         codes |= found
     return tuple(sorted(codes))
-
-
-def look_up_names(names: Columns | Iterable[str | Member]) -> NameLookup:
-    """Make a lookup table of names, or of the names of members."""
-    # the names of another index are packed already, so no str is made for them
-    if isinstance(names, Columns):
-        return NameLookup(names.names, names.name_bounds)
-    from array import array
-    from itertools import accumulate
-
-    packed = list(map(_encode_name, names_of(names)))
-    bounds = array("q", accumulate(map(len, packed), initial=0))
-    return NameLookup(b"".join(packed), bounds)
-
-
-def _encode_name(name: str) -> bytes:
-    try:
-        return name.encode("utf-8", "surrogateescape")
-    # surrogates that stand for no byte: the name matches no member, which is no error in a list of names
-    except UnicodeEncodeError:
-        return name.encode("utf-8", "surrogatepass")
 
 
 def _match_globs(part: Columns, globs: tuple[str, ...]) -> Mask:

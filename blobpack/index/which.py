@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from array import array
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from blobpack.asked_members import row_number
-from blobpack.index.origin import as_array
-from blobpack.index.row_numbers import existing_rows, is_numbers_or_mask, no_row
+from blobpack.index.row_numbers import (
+    existing_rows,
+    is_numbers_or_mask,
+    no_row,
+    rows_as_array,
+)
 from blobpack.model import Member, check_several, shown
 
 if TYPE_CHECKING:
@@ -18,7 +23,6 @@ if TYPE_CHECKING:
 
     from blobpack._native.results import FoundRow
     from blobpack.errors import MemberNotFoundError
-    from blobpack.index.index import Index
     from blobpack.index.rows import Rows
     from blobpack.model import CheckedWhich, Which
 
@@ -42,17 +46,25 @@ def rows_of_several(
         several: The names, Members or rows.
         name: Name of the argument that held them, for messages.
     """
+    return rows_as_array(numbers_of_several(index, several, name))
+
+
+def numbers_of_several(
+    index: Rows, several: Iterable[Which], name: str = "several"
+) -> range | NDArray[np.int64]:
+    """Return rows_of_several; as a range, if `several` is an index that was cut from this one as a run of rows."""
     import numpy as np
 
     check_several(name, several, "names, Members or rows")
     cut = index._rows_of_cut(several)
     if cut is not None:
-        return as_array(cut)
+        return cut
     if is_numbers_or_mask(several):
         return existing_rows(several, len(index), name)
     # the text in an array of NumPy is no str
     asked = iter(several.tolist() if isinstance(several, np.ndarray) else several)
-    found: list[int] = []
+    # a list of ten million numbers would take 400 MB
+    found = array("q")
     while some := list(islice(asked, NAMES_SEARCHED_AT_ONCE)):
         hits = iter(find_named(index, [one for one in some if isinstance(one, (str, Member))]))
         for which in some:
@@ -63,7 +75,7 @@ def rows_of_several(
             if hit is None:
                 raise index._not_found(which)
             found.append(hit.row)
-    return np.array(found, np.int64)
+    return np.asarray(found, np.int64)
 
 
 def _number_of(row: object, count: int, name: str) -> int:
@@ -120,7 +132,7 @@ def hidden_rows(index: Rows) -> dict[MemberKey, int]:
 
 
 def find_members(
-    index: Index, several: Sequence[CheckedWhich]
+    index: Rows, several: Sequence[CheckedWhich]
 ) -> tuple[list[FoundRow], Missing | None]:
     """Find members, up to the first that does not exist; return them, and the error for that one."""
     hits = _found(index, several)
@@ -130,14 +142,14 @@ def find_members(
     return [hit for hit in hits if hit is not None], None
 
 
-def name_of(index: Index, which: CheckedWhich) -> str:
+def name_of(index: Rows, which: CheckedWhich) -> str:
     """Return the name of a member, for messages. The name of a row is looked up."""
     if isinstance(which, int):
         return index.names[which]
     return which if isinstance(which, str) else which.name
 
 
-def _found(index: Index, several: Sequence[CheckedWhich]) -> list[FoundRow | None]:
+def _found(index: Rows, several: Sequence[CheckedWhich]) -> list[FoundRow | None]:
     """Find each of several members; None where there is no such member."""
     count = len(index)
     named = [which for which in several if not isinstance(which, int)]
@@ -153,7 +165,7 @@ def _found(index: Index, several: Sequence[CheckedWhich]) -> list[FoundRow | Non
     return list(map(next_found, several))
 
 
-def _error(index: Index, which: CheckedWhich) -> Missing:
+def _error(index: Rows, which: CheckedWhich) -> Missing:
     if isinstance(which, int):
         return no_row(which, len(index))
     # similar names are looked for, which takes time: a search of many names does not do so

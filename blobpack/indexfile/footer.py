@@ -128,6 +128,18 @@ class Footer:
     normal_names: bool = False
     packed: bytes = field(default=b"", repr=False, compare=False)
 
+    @classmethod
+    def of_rows(
+        cls,
+        rows: int,
+        payload_bytes: int,
+        last_end: int,
+        facts: frozenset[str],
+        report: ScanReport | None = None,
+    ) -> Footer:
+        """Return what a footer says of rows that are in no file."""
+        return cls(0, None, rows, payload_bytes, last_end, 0, 0, 0, 0, 0, 0, 0, facts, report)
+
     @property
     def bytes_inside(self) -> int:
         """Bytes that the index takes inside a blob: the header of its member, and the region."""

@@ -21,11 +21,15 @@ from blobpack.indexfile.footer import PART_ROWS
 from blobpack.indexfile.name_table import NameTable
 from blobpack.indexfile.overwritten import find_again
 from blobpack.indexfile.sections import IndexParts
+from blobpack.stores.local import LocalStore
 from blobpack.threads import fork_safe_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import SupportsIndex
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from blobpack._native.members import Member
     from blobpack._native.results import FoundRow
@@ -56,7 +60,7 @@ class ClosedIndex:
     def _raise_closed(self, *_: object) -> NoReturn:
         raise StorageError(f"{self._where}: the index is closed")
 
-    find = locate = find_member = search = rows = _raise_closed
+    find = locate = find_member = search = rows = take = _raise_closed
     bounds_at = name_at = member_at = search_rows = _raise_closed
 
 
@@ -178,6 +182,7 @@ class LocalIndex:
             return list(map(self._names().search, names))
         names = list(names)
         found = self.mapped.search(names)
+        self._forget_pages(len(names))
         if not self._is_renewed:
             return found
         return [
@@ -215,10 +220,21 @@ class LocalIndex:
         """Copy the rows first:last out of the map."""
         # a copy: columns must not point into a file that another process may cut, which would be a SIGBUS
         columns = Columns(*self.mapped.rows(first, last))
-        # otherwise a pass over all rows would make all of the file part of this process's memory
-        if last - first >= FORGOTTEN_ROWS_MIN and self.footer.region_bytes > KEPT_PAGES_BYTES_MAX:
-            self.mapped.forget_pages()
+        self._forget_pages(last - first)
         return columns
+
+    def take(self, rows: NDArray[np.int64]) -> Columns:
+        """Copy rows out of the map, in the order given: (k,) int64, each 0 ≤ row < len."""
+        import numpy as np
+
+        columns = Columns(*self.mapped.take(np.ascontiguousarray(rows, np.int64).data))
+        self._forget_pages(len(rows))
+        return columns
+
+    def _forget_pages(self, rows: int) -> None:
+        # otherwise a pass over all rows or names would make all of the file part of this process's memory
+        if rows >= FORGOTTEN_ROWS_MIN and self.footer.region_bytes > KEPT_PAGES_BYTES_MAX:
+            self.mapped.forget_pages()
 
     def parts(self) -> Iterator[Columns]:
         """Yield copies of all rows in order, up to 65,536 rows at a time."""
@@ -235,6 +251,14 @@ class LocalIndex:
                 pass
             if not self._is_renewed:
                 raise
+
+    def again(self) -> LocalIndex:
+        """Map this index again. The new one stays open when this one is closed."""
+        fd = self._store.fd
+        if fd is None:
+            raise StorageError(f"{self._store.url}: the index is closed")
+        store = LocalStore(self._store.location or "", version=None, fd=fd)
+        return LocalIndex(store, self._offset, self.footer)
 
     def close(self) -> None:
         """Unmap the index, and close its file, when the lookups that are under way have ended. See StoredIndex."""

@@ -31,8 +31,12 @@ if TYPE_CHECKING:
 class StoredIndex(Protocol):
     """The contract of an index in a file or store: reads touch only the parts that they need."""
 
-    footer: Footer
     is_remote: bool  # a lookup may send requests
+
+    @property
+    def footer(self) -> Footer:
+        """The footer, or what it would say of rows that are in no file."""
+        ...
 
     @property
     def native(self) -> MappedIndex | None:

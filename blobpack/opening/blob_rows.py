@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, overload
 
+from blobpack.index.row_numbers import as_run
 from blobpack.model import redacted
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class BlobPart:
         url: Path or URL of the blob, for messages.
         location: Path or URL of the blob; None for a blob in memory.
         first_row: Row of the blob's first member in the reader's index.
-        read_index: Returns the blob's members, with their offsets in this blob; those of a collection are read now.
+        read_index: Returns the blob's members, with their offsets in this blob.
         opened: Opens the blob for a block, and returns its store. Raises BlobpackError if the blob can't be opened, or
             is not the one that was collected.
         store: The blob's store, if it is open already and stays so; else None.
@@ -128,7 +129,7 @@ class BlobPart:
         """Path or URL of the blob, whole, with its query, which may be a secret."""
         return self.location.whole if self.location else self.url
 
-    def of_rows(self, rows: NDArray[np.int64] | None) -> BlobPart:
+    def of_rows(self, rows: range | NDArray[np.int64] | None) -> BlobPart:
         """Return this blob with only some of its members.
 
         Args:
@@ -139,12 +140,22 @@ class BlobPart:
 
         def read_index() -> Index:
             index = self.read_index()
-            first, last = rows.searchsorted([self.first_row, self.first_row + len(index)])
-            return index[rows[first:last] - self.first_row]
+            return index._cut(rows_within(rows, self.first_row, self.first_row + len(index)))
 
         return replace(self, read_index=read_index)
 
     def with_index_read(self) -> BlobPart:
-        """Return this blob with its members in memory, so that `read_index` reads no more."""
+        """Return this blob with its members found, so that `read_index` makes no index again."""
         index = self.read_index()
         return replace(self, read_index=lambda: index)
+
+
+def rows_within(
+    rows: range | NDArray[np.int64], first: int, last: int
+) -> range | NDArray[np.int64]:
+    """Return the rows in first:last, counted from `first`; the rows ascend."""
+    if isinstance(rows, range):
+        start = max(rows.start, first)
+        return range(start - first, max(min(rows.stop, last), start) - first)
+    begin, end = rows.searchsorted([first, last])
+    return as_run(rows[begin:end] - first if first else rows[begin:end])

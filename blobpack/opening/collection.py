@@ -20,6 +20,7 @@ from blobpack.errors import (
     StorageError,
 )
 from blobpack.index.index import Index
+from blobpack.index.stored.picked import ROWS_IN_MEMORY_MAX
 from blobpack.indexfile.open import open_table
 from blobpack.look_ahead import map_ahead
 from blobpack.model import Hedge, check_choice, check_number
@@ -244,8 +245,12 @@ class Collection(Reader):
 
     def _index_of(self, number: int) -> Index:
         shard = self._shards[number]
-        columns = self.index._columns_of(shard.first_row, shard.row_end)
-        return Index._from_columns(columns, identity=shard.identity)
+        rows = range(shard.first_row, shard.row_end)
+        large = len(self.index) > ROWS_IN_MEMORY_MAX
+        index = self.index._view(rows) if large else self.index._cut(rows)
+        # the offsets are those in this blob
+        index.identity, index._origin = shard.identity, None
+        return index
 
     @contextmanager
     def _opened(self, number: int) -> Iterator[Store]:

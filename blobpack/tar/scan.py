@@ -9,7 +9,7 @@ from blobpack._native.scan import walk_headers
 from blobpack.columns import Columns
 from blobpack.errors import FormatError, TruncatedError
 from blobpack.index.index import Index
-from blobpack.index.shared_names import SharedNames
+from blobpack.index.stored.shared_names import SharedNames
 from blobpack.model import ScanReport, check_flag, check_threads
 from blobpack.stores.access.remote import Access, RemoteOptions, with_remote_options
 from blobpack.stores.arguments import location_of

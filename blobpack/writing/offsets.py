@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, BinaryIO, Unpack, cast
 from blobpack.argument_order import is_output, is_there, recognise_swap
 from blobpack.errors import DuplicateNameError, UnsafeNameError
 from blobpack.index.index import Index
+from blobpack.index.row_numbers import ascends, rows_as_array
 from blobpack.index.tables.offsets import format_of, offsets_path
 from blobpack.index.tables.offsets_table import TablePart, write_table
-from blobpack.index.which import rows_of_several
+from blobpack.index.which import numbers_of_several
 from blobpack.indexfile.identity import COLLECTION_IDENTITY
 from blobpack.model import (
     NameStyle,
@@ -212,13 +213,16 @@ def _blobs_of(
         yield blobs, not isinstance(source, Blob)
 
 
-def _rows_in(index: Index, members: Index | Iterable[Which] | None) -> NDArray[np.int64] | None:
+def _rows_in(
+    index: Index, members: Index | Iterable[Which] | None
+) -> range | NDArray[np.int64] | None:
     """Return the rows of chosen members, ascending; None for all."""
     import numpy as np
 
     if members is None or members is index:
         return None
-    return np.sort(rows_of_several(index, members, "members"))
+    rows = numbers_of_several(index, members, "members")
+    return rows if ascends(rows) else np.sort(rows_as_array(rows))
 
 
 def _is_folder(target: Location, format: OffsetsFormat, *, are_many: bool) -> bool:

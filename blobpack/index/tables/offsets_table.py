@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from blobpack._native.pickles import encode_batch
 from blobpack.errors import DuplicateNameError
 from blobpack.index.index import Index
+from blobpack.index.stored.picked import ROWS_IN_MEMORY_MAX
 from blobpack.index.tables.offsets import BATCH_ROWS, OFFSETS_KINDS
 from blobpack.index.tables.parquet import BLOB_FIELD, BLOB_PLACE, write_parquet
 from blobpack.stores.location import Location
@@ -58,7 +59,7 @@ def write_table(
         target: The file or object to write, or a binary file that is open for writing.
         names: See write_offsets.
         format: See write_offsets.
-        whole: Each part is in memory, so names of its members are compared at once.
+        whole: Each part can be read twice, so names of all its members are compared first.
         force: See write_offsets.
 
     Returns:
@@ -101,7 +102,7 @@ def _batches(parts: Iterable[TablePart], names: NameStyle, *, whole: bool) -> It
         if names == "path":
             cut = _cut_into_batches(indexes)
         elif whole:
-            cut = _cut_into_batches(index.with_basenames() for index in indexes)
+            cut = chain.from_iterable(map(_whole_with_basenames, indexes))
         else:
             # several indexes may be larger than memory together, so their names are cut batch by batch
             cut = _with_basenames(_cut_into_batches(indexes))
@@ -141,6 +142,16 @@ def _cut_into_batches(indexes: Iterable[Index]) -> Iterator[Index]:
             count += len(index) - first
     if waiting:
         yield Index.concatenate(waiting) if len(waiting) > 1 else waiting[0]
+
+
+def _whole_with_basenames(index: Index) -> Iterator[Index]:
+    """Yield batches of an index, with basenames, after all basenames were compared."""
+    if len(index) <= ROWS_IN_MEMORY_MAX:
+        yield from _cut_into_batches([index.with_basenames()])
+        return
+    index._check_basenames()
+    for batch in _cut_into_batches([index]):
+        yield Index._from_columns(batch._columns.with_basenames())
 
 
 def _with_basenames(batches: Iterable[Index]) -> Iterator[Index]:

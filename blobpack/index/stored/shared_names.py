@@ -77,21 +77,12 @@ class SharedNames:
             np.where(numbers < 0, np.arange(count), count + numbers),
             np.asarray(shared.first_used),
             blob,
-            Footer(
-                region_bytes=0,
-                identity=None,
-                row_count=count,
-                payload_bytes=payload_bytes,
-                last_end=last_end,
-                block_count=0,
-                directory=0,
-                lookup=0,
-                lookup_pages=0,
-                lookup_seed=0,
-                guide=0,
-                guide_bytes=0,
-                facts=frozenset(name for name, _ in columns.facts()),
-                report=report,
+            Footer.of_rows(
+                count,
+                payload_bytes,
+                last_end,
+                frozenset(name for name, _ in columns.facts()),
+                report,
             ),
         )
 
