@@ -1,6 +1,7 @@
-"""Processor time to read and decode images: .venv/bin/python bench/decoding.py [--images N] [--rounds N] [--json FILE]
+"""Processor time to read and decode images: .venv/bin/python bench/decoding.py [--sides PX...] [--kind KIND] [--images N]
+[--rounds N] [--json FILE]
 
-It prints the table of docs/speed.md. `read_images` reads a local blob, beside what decodes the payloads alone, from memory:
+Without arguments it prints the table of docs/speed.md. `read_images` reads a local blob, beside what decodes the payloads alone, from memory:
 simplejpeg, and Pillow. With PyTorch (`scripts/test --tools torch` makes .venv-torch, whose Python runs this file, too), a
 DataLoader without workers decodes the same payloads by Pillow. Systems take turns in each round; each figure is the least of
 all rounds.
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
 
 SIDES = (64, 128, 224, 512)
 RESIZED = (112, 112)  # what a 512-pixel image is reduced to
+REDUCED_SIDE = 512
+KINDS = ("colour", "grey", "turned")
 OURS = "blobpack"
+INTO = "blobpack, out="
 
 
 class Took(NamedTuple):
@@ -40,8 +44,14 @@ class Took(NamedTuple):
     wall_us: float
 
 
-def photo(rng: random.Random, side: int) -> bytes:
-    """Encode a picture that has detail at several scales, as a photograph has; quality 90."""
+def photo(rng: random.Random, side: int, kind: str = "colour") -> bytes:
+    """Encode a picture that has detail at several scales, as a photograph has; quality 90.
+
+    Args:
+        rng: Source of the picture.
+        side: Width and height.
+        kind: "colour"; "grey"; or "turned", a colour picture that its EXIF turns by 90 degrees.
+    """
     sides = (side, side)
     picture = Image.new("RGB", sides)
     for shrink, weight in ((32, 1.0), (8, 0.5), (2, 0.15)):
@@ -49,7 +59,10 @@ def photo(rng: random.Random, side: int) -> bytes:
         noise = Image.frombytes("RGB", (small, small), rng.randbytes(3 * small * small))
         picture = Image.blend(picture, noise.resize(sides, Image.Resampling.BICUBIC), weight)
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=90)
+    exif = Image.Exif()
+    if kind == "turned":
+        exif[0x0112] = 6
+    picture.convert("L" if kind == "grey" else "RGB").save(file, "JPEG", quality=90, exif=exif)
     return file.getvalue()
 
 
@@ -105,13 +118,13 @@ def systems(blob: blobpack.Blob, payloads: list[bytes], side: int) -> dict[str, 
     batch = np.empty((len(payloads), side, side, 3), np.uint8)
     works = {
         OURS: lambda: exhaust(blobpack.read_images(blob, rows)),
-        "blobpack, out=": lambda: exhaust(blobpack.read_images(blob, rows, out=batch)),
+        INTO: lambda: exhaust(blobpack.read_images(blob, rows, out=batch)),
         "simplejpeg alone": lambda: exhaust(map(simplejpeg.decode_jpeg, payloads)),
         "Pillow alone": lambda: exhaust(map(by_pillow, payloads)),
     }
     if importlib.util.find_spec("torch"):
         works["DataLoader, Pillow"] = with_data_loader(payloads)
-    if side == SIDES[-1]:
+    if side == REDUCED_SIDE:
         works["blobpack, size="] = lambda: exhaust(blobpack.read_images(blob, rows, size=RESIZED))
         works["Pillow, draft and resize"] = lambda: exhaust(map(reduced_by_pillow, payloads))
     return works
@@ -122,10 +135,10 @@ def least(rounds: list[Took]) -> Took:
     return Took(*map(min, zip(*rounds, strict=True)))
 
 
-def measure(folder: Path, side: int, images: int, rounds: int) -> dict[str, dict[str, Took]]:
+def measure(folder: Path, side: int, asked: argparse.Namespace) -> dict[str, Took]:
     """Measure all systems at one size, and blobpack on one processor, too."""
     rng = random.Random(side)
-    payloads = [photo(rng, side) for _ in range(images)]
+    payloads = [photo(rng, side, asked.kind) for _ in range(asked.images)]
     blobpack.pack(
         {f"{i:06}.jpg": payload for i, payload in enumerate(payloads)}, folder / "o.tar", force=True
     )
@@ -133,11 +146,13 @@ def measure(folder: Path, side: int, images: int, rounds: int) -> dict[str, dict
     processors = os.sched_getaffinity(0)
     with blobpack.open_blob(folder / "o.tar") as blob:
         works = systems(blob, payloads, side)
-        for _ in range(rounds + 1):  # the first round fills caches
+        for _ in range(asked.rounds + 1):  # the first round fills caches
             for name, work in works.items():
-                took.setdefault(name, []).append(take_time(work, images))
+                took.setdefault(name, []).append(take_time(work, asked.images))
             os.sched_setaffinity(0, {min(processors)})
-            took.setdefault("blobpack, 1 processor", []).append(take_time(works[OURS], images))
+            for name in (OURS, INTO):
+                alone = took.setdefault(f"{name}, 1 processor", [])
+                alone.append(take_time(works[name], asked.images))
             os.sched_setaffinity(0, processors)
     return {name: least(times[1:]) for name, times in took.items()}
 
@@ -145,16 +160,18 @@ def measure(folder: Path, side: int, images: int, rounds: int) -> dict[str, dict
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sides", type=int, nargs="+", default=SIDES)
+    parser.add_argument("--kind", choices=KINDS, default=KINDS[0])
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = {side: measure(Path(folder), side, asked.images, asked.rounds) for side in SIDES}
-    print("| CPU µs an image (elapsed µs) | " + " | ".join(f"{side} px" for side in SIDES) + " |")
-    print("|---" * (len(SIDES) + 1) + "|")
-    for name in found[SIDES[-1]]:
-        cells = [found[side].get(name) for side in SIDES]
+        found = {side: measure(Path(folder), side, asked) for side in asked.sides}
+    print("| CPU µs an image (elapsed µs) | " + " | ".join(f"{side} px" for side in found) + " |")
+    print("|---" * (len(found) + 1) + "|")
+    for name in dict.fromkeys(name for took in found.values() for name in took):
+        cells = [took.get(name) for took in found.values()]
         shown = [f"{took.cpu_us:.0f} ({took.wall_us:.0f})" if took else "" for took in cells]
         print(f"| {name} | " + " | ".join(shown) + " |")
     if asked.json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -401,6 +402,11 @@ class TestVersions:
             [f"s3://{bucket}/set/w?versionId=1?versionId="], tmp_path / "one.tar", all_files=True
         )
         assert list(report.index.names) == ["w?versionId=1"]
+
+    def test_a_message_names_such_a_key_by_the_url_that_means_it(self, bucket):
+        url = f"s3://{bucket}/none?versionId=1?versionId="
+        with pytest.raises(blobpack.BlobNotFoundError, match=re.escape(f"{url}: no such")):
+            blobpack.open_blob(url)
 
     def test_a_list_of_versions_is_packed_under_the_names_of_the_keys(self, versions, tmp_path):
         report = blobpack.pack(versions[:1], tmp_path / "list.tar", all_files=True)

@@ -71,9 +71,10 @@ def everything_said(caught: pytest.ExceptionInfo[BaseException]) -> str:
 
 @pytest.mark.parametrize("endpoint", ["http://me:s3cr3t@127.0.0.1:1", "http://me:s3cr3t@"])
 def test_the_password_of_an_endpoint_is_repeated_nowhere(s3_env, monkeypatch, endpoint):
+    """Exported URLs of objects would hold it, too."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
     forget_clients()
-    with pytest.raises(StorageError) as caught:
+    with pytest.raises(StorageError, match="the AWS configuration is wrong") as caught:
         blobpack.open_blob(URL)
     assert SECRET not in everything_said(caught)
 

@@ -83,6 +83,10 @@ class TestMembers:
             == small_images["cats/0001.jpg"][1:4]
         )
 
+    def test_a_blob_whose_key_ends_like_a_version(self, client, s3_env, bucket, tmp_path):
+        put_blob(s3_env, bucket, "out?versionId=1.tar", {"a": b"a"}, tmp_path)
+        assert body(client, bucket, "out?versionId=1.tar/a") == b"a"
+
     @pytest.mark.parametrize("api", ["list_objects", "list_objects_v2"])
     def test_listings(self, client, bucket, small_images, api):
         expected = sorted(f"sets/out.tar/{name}" for name in small_images)

@@ -61,6 +61,13 @@ def test_an_upload_is_aborted_once(s3_env, bucket, begun):
     assert s3_env.uploads(bucket) == [key for key in KEYS if key != "data/a.tar"]
 
 
+def test_the_url_of_a_key_that_ends_like_a_version_means_that_key(s3_env, bucket):
+    s3_env.client.create_multipart_upload(Bucket=bucket, Key="out.tar?versionId=1")
+    (found,) = find_unfinished(f"s3://{bucket}")
+    assert found.url == f"s3://{bucket}/out.tar?versionId=1?versionId="
+    assert find_unfinished(found.url) == [found]
+
+
 def test_no_such_bucket(s3_env):
     with pytest.raises(BlobNotFoundError):
         find_unfinished("s3://no-such-bucket-here")

@@ -25,6 +25,9 @@ cdef enum:
     BLOCK_SIDE = 8
     # to copy fewer bytes takes less time than to get the GIL back
     RELEASED_BYTES = 65536
+    # A block of 8 x 8 grey pixels, 192 bytes of RGB, takes at least a bit. So a header
+    # that claims more than that is damaged, and must not take the memory of a group.
+    EXPANSION_MAX = 1536
 
 cdef struct job:
     int64_t height                 # as decoded, not yet turned
@@ -124,6 +127,8 @@ cdef class JpegDecoder:
         size = PyBytes_Size(payload)
         stored = frame_of(bytes, size)
         if 0 <= pixels_max < stored.height * stored.width:
+            return planned
+        if 3 * stored.height * stored.width > EXPANSION_MAX * size:
             return planned
         planned.orientation = 1
         if self.turns and stored.components:

@@ -27,6 +27,20 @@ cdef tuple packed_views(char* packed, int64_t size, int64_t* bounds, int64_t cou
         free(bounds)
 
 
+cdef int make_room(
+    char** packed, int64_t** bounds, int64_t size, int64_t count
+) except -1:
+    """Make room for names of so many bytes, and for their bounds."""
+    packed[0] = <char*> malloc(max(size, 1))
+    bounds[0] = <int64_t*> malloc((count + 1) * sizeof(int64_t))
+    if packed[0] == NULL or bounds[0] == NULL:
+        free(packed[0])
+        free(bounds[0])
+        raise MemoryError
+    bounds[0][0] = 0
+    return 0
+
+
 def take_names(
     const unsigned char[::1] names not None,
     const int64_t[::1] name_bounds not None,
@@ -48,14 +62,8 @@ def take_names(
         if not 0 <= rows[i] < count:
             raise IndexError(f"row {rows[i]} of {count}")
         total += name_bounds[rows[i] + 1] - name_bounds[rows[i]]
-    packed = <char*> malloc(max(total, 1))
-    bounds = <int64_t*> malloc((rows.shape[0] + 1) * sizeof(int64_t))
-    if packed == NULL or bounds == NULL:
-        free(packed)
-        free(bounds)
-        raise MemoryError
+    make_room(&packed, &bounds, total, rows.shape[0])
     with nogil:
-        bounds[0] = 0
         for i in range(rows.shape[0]):
             length = name_bounds[rows[i] + 1] - name_bounds[rows[i]]
             if length:
@@ -74,14 +82,10 @@ def take_basenames(
     """
     cdef int64_t count = name_bounds.shape[0] - 1, row, start, end, used = 0
     cdef int64_t total = name_bounds[count] - name_bounds[0]
-    cdef char* packed = <char*> malloc(max(total, 1))
-    cdef int64_t* bounds = <int64_t*> malloc((count + 1) * sizeof(int64_t))
-    if packed == NULL or bounds == NULL:
-        free(packed)
-        free(bounds)
-        raise MemoryError
+    cdef char* packed
+    cdef int64_t* bounds
+    make_room(&packed, &bounds, total, count)
     with nogil:
-        bounds[0] = 0
         for row in range(count):
             end = start = name_bounds[row + 1]
             while start > name_bounds[row] and names[start - 1] != b"/":
@@ -194,14 +198,8 @@ def normal_names(names not None, name_bounds not None):
             row += 1
     if row == count:
         return names, name_bounds
-    normal = <char*> malloc(max(bounds[count] - bounds[0], 1))
-    normal_bounds = <int64_t*> malloc((count + 1) * sizeof(int64_t))
-    if normal == NULL or normal_bounds == NULL:
-        free(normal)
-        free(normal_bounds)
-        raise MemoryError
+    make_room(&normal, &normal_bounds, bounds[count] - bounds[0], count)
     with nogil:
-        normal_bounds[0] = 0
         for row in range(count):
             start = bounds[row]
             normal_bounds[row + 1] = normal_bounds[row] + put_normal(

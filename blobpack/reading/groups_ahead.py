@@ -27,7 +27,7 @@ DECODERS_MAX = 16
 DECODED_AHEAD = 2
 # To hand a group over to a thread takes about 40 µs, and to decode an image of 2 KB about 20. So a thread gets many small
 # images at once, and large ones alone.
-FIRST_ITEMS_MAX = 4
+FIRST_ITEMS_MAX = 8
 GROUP_ITEMS_MAX = 64
 GROUP_BYTES_MAX = 128 << 10
 # More than all small images ahead of the caller take, and little enough for any process.
@@ -114,8 +114,7 @@ def _decoded_groups(
                 except Exception as exc:
                     failure = exc
                     break
-                ahead.append(_Group(group, decode))
-                threads.submit(ahead[-1].run)
+                _hand_over(_Group(group, decode), ahead, threads)
             if not ahead:
                 break
             yield _next_decoded(ahead, threads)
@@ -124,6 +123,18 @@ def _decoded_groups(
             raise failure
         finally:
             del failure
+
+
+def _hand_over(
+    group: _Group[Item, Result], ahead: deque[_Group[Item, Result]], threads: LookAhead[None]
+) -> None:
+    """Append a group, and let a thread decode it, if the caller's thread will not do so at once."""
+    if ahead:
+        threads.submit(group.run)
+    else:
+        # to start a thread takes as long as to decode ten small images
+        threads.put(None)
+    ahead.append(group)
 
 
 def _next_decoded(ahead: deque[_Group[Item, Result]], threads: LookAhead[None]) -> _Decoded[Result]:

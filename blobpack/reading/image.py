@@ -92,7 +92,8 @@ def read_images(
 ) -> Iterator[NDArray[np.uint8]]:
     """Read images, in the order asked.
 
-    Payloads are read by `read_many`, and decoded by one thread for each processor, some images ahead of the caller.
+    Payloads are read by `read_many`, and decoded some images ahead of the caller. As many threads decode as there are
+    processors; the caller's thread is one of them, whenever it would wait.
 
     Args:
         blob: An open blob or collection; or a path or URL that `open` opens.

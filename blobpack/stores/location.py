@@ -18,6 +18,7 @@ from blobpack.stores.clouds.schemes import check_cloud, is_cloud, split_cloud
 from blobpack.stores.url import (
     VERSION,
     latest_version,
+    object_url,
     parse_file_url,
     parse_lost_slash,
     split_s3,
@@ -101,7 +102,7 @@ class Location:
     @classmethod
     def in_s3(cls, bucket: str, key: str, access: Access = NO_ACCESS) -> Location:
         """Return the location of an object in S3."""
-        return cls(latest_version(f"s3://{bucket}/{key}"), "s3", access)
+        return cls(object_url(bucket, key), "s3", access)
 
     def at_key(self, key: str) -> Location:
         """Return the location of another object in the bucket of this one."""

@@ -79,6 +79,12 @@ def latest_version(url: str) -> str:
     return f"{url}?versionId=" if VERSION.search(url) else url
 
 
+def object_url(bucket: str, key: str, version_id: str = "") -> str:
+    """Return the s3:// URL of one version of an object; "" as the version is the latest one."""
+    url = f"s3://{bucket}/{key}"
+    return f"{url}?versionId={version_id}" if version_id else latest_version(url)
+
+
 def parse_file_url(url: str, rest: str) -> str:
     """Return the path of a file:// URL.
 

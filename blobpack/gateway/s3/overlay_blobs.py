@@ -14,6 +14,7 @@ from blobpack.gateway.s3.buckets import Bucket
 from blobpack.gateway.served.blob import ServedBlob
 from blobpack.opening.open_blob import open_blob
 from blobpack.stores.s3.bucket import Bucket as RealBucket, ObjectKey
+from blobpack.stores.url import object_url
 from blobpack.threads import shared_pool
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def opened_at(place: Place, kept: Kept | None, options: S3Options) -> Kept:
         version = head["ETag"]
         if kept is not None and kept.version == version:
             return Kept(kept.blob, version, began_s)
-        blob = ServedBlob(place.key, open_blob(f"s3://{place.bucket}/{place.key}", s3=options))
+        blob = ServedBlob(place.key, open_blob(object_url(place.bucket, place.key), s3=options))
         changed_s = int(head["LastModified"].timestamp())
         return Kept(Bucket(place.bucket, blob, changed_s), version, began_s)
     except FormatError:

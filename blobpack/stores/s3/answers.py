@@ -6,10 +6,7 @@ So an answer is judged by its headers and its error code, too.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
-
-from botocore.exceptions import ClientError
 
 from blobpack.errors import BlobNotFoundError, StorageError
 from blobpack.wording import setting
@@ -77,20 +74,6 @@ class Answered(dict[str, Any]):
         return [Answered(row, self._problem) for row in self.get(name, ())]
 
 
-# User and password in the URL of a server or proxy. boto3 hides them only in some of its messages.
-USER = re.compile(r"(?<=//)[^\s\"'`]*@")
-
-
-def described(exc: BaseException) -> str:
-    """Return what an exception of boto3 says, without passwords; its name if it says nothing."""
-    return USER.sub("…@", str(exc)).strip() or type(exc).__name__
-
-
-def harmless(exc: BaseException) -> BaseException | None:
-    """Return an exception of boto3 as the cause of ours; None if its text, which a traceback shows, holds a password."""
-    return None if USER.search(str(exc)) else exc
-
-
 def missing_right(operation: str, code: str) -> str:
     """Return the end of the error message for a refused request: the right that it needs; "" for other errors."""
     right = RIGHTS.get(operation)
@@ -123,12 +106,6 @@ def is_web_page(response: Mapping[str, Any]) -> bool:
 def is_unlisted(exc: StorageError) -> bool:
     """Return whether a server can't list unfinished uploads, or may not do so for this caller."""
     return exc.status in UNLISTED_STATUSES and not isinstance(exc, BlobNotFoundError)
-
-
-def was_sent_again(exc: StorageError) -> bool:
-    """Return whether boto3 had sent a refused request before: if that answer was lost, S3 may have done what it asked."""
-    cause = exc.__cause__
-    return isinstance(cause, ClientError) and attempts_in(cause.response) > 1
 
 
 def attempts_in(response: Mapping[str, Any]) -> int:

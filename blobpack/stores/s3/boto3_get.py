@@ -25,7 +25,7 @@ from blobpack.stores.http.ranged import if_match, last_error
 from blobpack.stores.http.response import describe_attempts
 from blobpack.stores.http.retry import Fault, Retries, RetryBudget
 from blobpack.stores.s3.answers import UNKNOWN_STATUSES
-from blobpack.stores.s3.bucket import may_have_expired, request_id
+from blobpack.stores.s3.refusals import may_have_expired, request_id
 
 if TYPE_CHECKING:
     from blobpack.stores.s3.bucket import ObjectKey

@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from botocore.parsers import ResponseParserError
 
-from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
+from blobpack.errors import StorageError
 from blobpack.stores.http.etag import with_quotes
-from blobpack.stores.http.response import NO_ID, describe_attempts, says_expired
-from blobpack.stores.s3.answers import (
-    Answered,
-    attempts_in,
+from blobpack.stores.s3.answers import Answered, attempts_in, is_web_page
+from blobpack.stores.s3.client import NO_OPTIONS, client_of, renew_client
+from blobpack.stores.s3.refusals import (
     described,
     harmless,
-    is_web_page,
-    missing_key,
-    missing_right,
+    may_have_expired,
+    no_credentials,
+    translated,
 )
-from blobpack.stores.s3.client import NO_OPTIONS, client_of, renew_client
 from blobpack.stores.stats import Counters
-from blobpack.wording import setting
+from blobpack.stores.url import object_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,22 +34,6 @@ if TYPE_CHECKING:
 NO_PUTS = ("get_", "head_", "abort_")
 # Operations on one object that can mean an older version of it.
 READS = ("get_object", "head_object")
-
-# HTTP status or S3 error code → our error. Every other one is a StorageError.
-ERRORS: dict[str, type[StorageError]] = {
-    "404": BlobNotFoundError,
-    "NoSuchBucket": BlobNotFoundError,
-    "NoSuchKey": BlobNotFoundError,
-    "NoSuchVersion": BlobNotFoundError,
-    "412": BlobChangedError,
-    "PreconditionFailed": BlobChangedError,
-    # The range was inside the object when the object was opened.
-    "416": BlobChangedError,
-    "InvalidRange": BlobChangedError,
-}
-
-# What is missing, by error code. The response to a HEAD has no body, and so no code.
-MISSING = {"NoSuchBucket": "no such bucket", "NoSuchKey": "no such key"}
 
 
 class _ExpiredError(Exception):
@@ -126,21 +108,21 @@ class Bucket:
         Raises:
             _ExpiredError: S3 said that the credentials have expired, or that the clocks differ.
         """
-        url = f"s3://{self.name}/{arguments.get('Key', arguments.get('Prefix', ''))}"
-        if version_id := arguments.get("VersionId"):
-            url += f"?versionId={version_id}"
+        url = f"s3://{self.name}/{arguments.get('Prefix', '')}"
+        if "Key" in arguments:
+            url = object_url(self.name, arguments["Key"], arguments.get("VersionId", ""))
         began = time.perf_counter()
         try:
             response: dict[str, Any] = getattr(client, operation)(Bucket=self.name, **arguments)
         except NoCredentialsError as exc:
             # No request was sent, so none is counted.
-            raise _no_credentials(url, what) from exc
+            raise no_credentials(url, what) from exc
         except ClientError as exc:
             if exc.operation_name != client.meta.method_to_api_mapping[operation]:
                 # boto3 asked another service for credentials: AssumeRole, for example
                 raise StorageError(f"{url}: can't {what}: no credentials: {exc}") from exc
             self._count(operation, arguments, exc.response, began)
-            error = _translated(exc, url, what, operation)
+            error = translated(exc, url, what, operation)
             if may_have_expired(operation, exc):
                 raise _ExpiredError(error) from exc
             raise error from exc
@@ -200,8 +182,7 @@ class ObjectKey(NamedTuple):
     @property
     def url(self) -> str:
         """The object's URL."""
-        version = f"?versionId={self.version_id}" if self.version_id else ""
-        return f"s3://{self.bucket.name}/{self.key}{version}"
+        return object_url(self.bucket.name, self.key, self.version_id)
 
     def web_url(self) -> str:
         """Return the https:// URL of the object, without a signature; no request is sent.
@@ -215,7 +196,7 @@ class ObjectKey(NamedTuple):
             client = client_of(self.bucket.options)
             signed = client.generate_presigned_url("get_object", Params=arguments)
         except NoCredentialsError as exc:
-            raise _no_credentials(self.url, "find its https:// URL") from exc
+            raise no_credentials(self.url, "find its https:// URL") from exc
         except BotoCoreError as exc:
             raise StorageError(
                 f"{self.url}: can't find its https:// URL: {described(exc)}"
@@ -239,52 +220,5 @@ class ObjectKey(NamedTuple):
         return found
 
 
-def request_id(response: Mapping[str, Any]) -> str:
-    """Return the id under which S3 logged a request; NO_ID if there is none."""
-    return str(response.get("ResponseMetadata", {}).get("RequestId") or NO_ID)
-
-
-def may_have_expired(operation: str, exc: ClientError) -> bool:
-    """Return whether S3 may have refused a request because its credentials or signature have expired."""
-    details = exc.response.get("Error", {})
-    # boto3 gives None for an empty message.
-    code, message = details.get("Code") or "", details.get("Message") or ""
-    # The response to a HEAD has no body. S3 answers an expired token with status 400.
-    return says_expired(code, message) or (operation.startswith("head_") and code == "400")
-
-
-def _no_credentials(url: str, what: str) -> StorageError:
-    return StorageError(
-        f"{url}: can't {what}: no AWS credentials were found; set AWS_ACCESS_KEY_ID and "
-        f"AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; public objects are read without credentials with "
-        f"{setting('anonymous', True)}"
-    )
-
-
 def _not_s3(client: S3Client) -> str:
     return f"{client.meta.endpoint_url} is not an S3 server: it did not answer as one"
-
-
-def _translated(exc: ClientError, url: str, what: str, operation: str) -> StorageError:
-    """Return our error for an error response of S3."""
-    details = exc.response.get("Error", {})
-    meta = exc.response.get("ResponseMetadata", {})
-    status = meta.get("HTTPStatusCode", 0)
-    code, message = details.get("Code") or str(status), details.get("Message") or ""
-    tried = describe_attempts(attempts_in(exc.response), request_id(exc.response))
-    where = f"(HTTP {status or '?'}, {tried})"
-    kind = ERRORS.get(code, StorageError)
-    described = f"{code}: {message}" if message else code
-    text = f"{url}: can't {what}: {described} {where}"
-    if kind is BlobNotFoundError:
-        text = f"{url}: {MISSING.get(code, 'no such bucket or key')} {where}"
-    elif kind is BlobChangedError:
-        text = f"{url}: can't {what}: the object is no longer the one that was opened {where}"
-    # boto3 finds no code in a web page; a proxy may have sent it
-    elif not details.get("Code") and is_web_page(exc.response):
-        text = f"{url}: can't {what}: a web page came instead of an answer of S3 {where}"
-    else:
-        text += missing_right(operation, code) or missing_key(operation, code)
-    error = kind(text)
-    error.status = status
-    return error

@@ -28,7 +28,7 @@ from botocore.utils import get_environ_proxies
 from blobpack.errors import StorageError
 from blobpack.stores.access.s3_options import S3Options, account_of, read_key
 from blobpack.stores.http.proxy import parse_proxy
-from blobpack.stores.s3.answers import described, harmless
+from blobpack.stores.s3.refusals import described, harmless
 from blobpack.threads import fork_safe_lock
 
 if TYPE_CHECKING:
@@ -181,6 +181,11 @@ def _new_client(options: S3Options) -> Client:
         region_name=options.region,
         config=_config(core, options),
     )
+    # URLs of objects, in messages and in what is exported, would hold them
+    if "@" in urlsplit(client.meta.endpoint_url).netloc:
+        raise StorageError(
+            "the AWS configuration is wrong: the endpoint URL must not hold a user or a password"
+        )
     # boto3's own message about a proxy that is no URL may repeat a part of its password
     if proxy := proxy_url(client, client.meta.endpoint_url):
         parse_proxy(proxy)

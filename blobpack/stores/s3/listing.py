@@ -15,8 +15,9 @@ from blobpack.errors import StorageError
 from blobpack.look_ahead import map_ahead
 from blobpack.stores.access.listed import Listed
 from blobpack.stores.http.etag import with_quotes
-from blobpack.stores.s3.answers import FORBIDDEN, described, harmless
+from blobpack.stores.s3.answers import FORBIDDEN
 from blobpack.stores.s3.client import NO_OPTIONS, client_of
+from blobpack.stores.s3.refusals import described, harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from blobpack.errors import StorageError
-from blobpack.stores.s3.answers import described, harmless
 from blobpack.stores.s3.client import client_of
+from blobpack.stores.s3.refusals import described, harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from blobpack.errors import StorageError
 from blobpack.stores.http.etag import check_opened
 from blobpack.stores.http.ranged import RangedStore
+from blobpack.stores.http.response import describe_attempts
 from blobpack.stores.location import Location
 from blobpack.stores.s3 import boto3_get, signing
 from blobpack.stores.s3.bucket import ObjectKey
@@ -183,7 +184,7 @@ class S3Store(RangedStore):
                 self._ranged_get = self._signed_again = self._sign()
             self.counters.count_retried()
             return
-        reason = f"HTTP {response.status}, request {response.request_id}"
+        reason = f"HTTP {response.status}, {describe_attempts(attempt, response.request_id)}"
         if response.status in MISDIRECTED:
             raise MisdirectedError(reason, ranged_get)
         if response.status == 403:

@@ -15,6 +15,7 @@ from blobpack.quoting import one_line
 from blobpack.stores.location import Location
 from blobpack.stores.s3.bucket import Bucket, ObjectKey
 from blobpack.stores.s3.client import NO_OPTIONS
+from blobpack.stores.url import object_url
 from blobpack.threads import uninterrupted
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Unfinished(NamedTuple):
     @property
     def url(self) -> str:
         """URL of the object that the upload would create."""
-        return f"s3://{self.bucket}/{self.key}"
+        return object_url(self.bucket, self.key)
 
     def __str__(self) -> str:
         return (

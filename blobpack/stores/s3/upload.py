@@ -22,7 +22,7 @@ from blobpack.stores.access.uploads import (
 )
 from blobpack.stores.http.etag import with_quotes
 from blobpack.stores.location import Location
-from blobpack.stores.s3.answers import is_unlisted, was_sent_again
+from blobpack.stores.s3.answers import is_unlisted
 from blobpack.stores.s3.boto3_get import fetch
 from blobpack.stores.s3.bucket import ObjectKey
 from blobpack.stores.s3.condition import Condition
@@ -37,6 +37,7 @@ from blobpack.stores.s3.multipart import (
     part_size,
 )
 from blobpack.stores.s3.properties import check_kept
+from blobpack.stores.s3.refusals import was_sent_again
 from blobpack.stores.s3.unfinished import abort_interrupted, uploads_to
 from blobpack.stores.sink import Sink
 from blobpack.wording import setting
