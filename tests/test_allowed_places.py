@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
+from rangeserver import send_range
 from test_cli import COMMAND
 
 import blobpack
@@ -212,15 +213,7 @@ def server(outside: Path) -> Iterator[tuple[str, dict[str, str]]]:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
-            first, last = self.headers["Range"].removeprefix("bytes=").split("-")
-            start = int(first or max(0, len(content) - int(last)))
-            end = int(last) + 1 if first else len(content)
-            self.send_response(206)
-            self.send_header("ETag", '"1"')
-            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
-            self.send_header("Content-Length", str(end - start))
-            self.end_headers()
-            self.wfile.write(content[start:end])
+            send_range(self, content)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
+from blobpack_command import command_line
 from click.testing import CliRunner
 
 import blobpack
@@ -97,18 +98,6 @@ def is_place(parameter):
     return isinstance(parameter.type, (params.BlobUrl, click.Path, click.File))
 
 
-def command_line(command, parameter, value):
-    line = command.split()
-    for each in all_commands(main)[command].params:
-        if isinstance(each, click.Argument):
-            line.append(value if each is parameter else OTHERS[each.name])
-        elif each is parameter:
-            line += [each.opts[-1], value]
-        elif each.required and each.name in OTHERS:
-            line += [each.opts[-1], OTHERS[each.name]]
-    return line
-
-
 def run(line, codes=(1, 2)):
     ran = CliRunner().invoke(main, line)
     if ran.exception is not None and not isinstance(ran.exception, SystemExit):
@@ -151,7 +140,7 @@ def test_a_bad_place_is_an_error_in_our_words(here, command, parameter):
         codes = (0, 1, 2) if (parameter.name, command) in INTO_FOLDERS else codes
         # an empty list of uploads is no error
         codes = (0, 1, 2) if command == "uploads" else codes
-        run(command_line(command, parameter, place), codes)
+        run(command_line(command, parameter, place, OTHERS), codes)
     left = set(os.listdir()) - set(before) - {"nowhere", "to", "new.tar"}
     assert not [name for name in left if ":" in name or name.endswith(".tmp")], left
 
@@ -181,7 +170,7 @@ def is_number(parameter):
 @pytest.mark.parametrize(("command", "parameter"), list(parameters(is_number)))
 def test_a_bad_number_is_wrong_usage(here, command, parameter):
     for number in NUMBERS:
-        run(command_line(command, parameter, number), (0, 1, 2))
+        run(command_line(command, parameter, number, OTHERS), (0, 1, 2))
 
 
 @pytest.mark.parametrize(

@@ -256,7 +256,7 @@ class TestStale:
     def test_an_index_beside_a_cut_blob_is_refused(self, foreign, cut):
         index_beside(foreign)
         os.truncate(foreign, foreign.stat().st_size - cut)
-        with pytest.raises(StaleIndexError, match="bytes, and had"):
+        with pytest.raises(StaleIndexError, match="bytes, and its archive had"):
             blobpack.open_blob(foreign)
 
     def test_zeros_behind_a_blob_hide_its_index_but_not_its_members(self, blob):

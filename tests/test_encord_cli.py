@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import encord_files
-import jsonschema
 import pytest
+from blobpack_command import as_json, run
 from encord_files import ACCESS_POINT, BASE
 from gatewayserver import serving
 
@@ -32,8 +29,6 @@ from blobpack.integrations.encord import (
     registration,
 )
 
-SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "schema.json").read_text())
-PROGRAM = str(Path(sys.executable).with_name("blobpack"))
 IMAGES = [name for name in encord_files.payloads() if name.endswith(".png")]
 
 
@@ -42,25 +37,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     encord_files.blob(tmp_path)
     return tmp_path
-
-
-def run(*arguments, code=0, **env):
-    done = subprocess.run(
-        [PROGRAM, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **env},
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout, done.stderr
-
-
-def as_json(out):
-    found = json.loads(out)
-    jsonschema.validate(found, SCHEMA, cls=jsonschema.Draft202012Validator)
-    return found
 
 
 def members(path):

@@ -192,9 +192,18 @@ def test_names_that_are_not_utf_8(tmp_path):
         blobpack.write_foreign_index(tmp_path / "out.tar", tmp_path / format, format)
         assert list(payloads_by(tmp_path / format, tmp_path / "out.tar").values()) == [b"abc"]
     # Energon itself can't store such a name, either
-    with pytest.raises(FormatError, match=r"'bad\\udcff' is not UTF-8"):
+    with pytest.raises(FormatError, match=r"out\.tar: the name 'bad\\udcff' is not UTF-8"):
         blobpack.write_foreign_index(tmp_path / "out.tar", tmp_path / "x", "energon-sqlite")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("format", ["hfutils", "kerchunk", "wids"])
+def test_json_that_an_editor_on_windows_has_saved(format, tar, tmp_path):
+    blobpack.write_foreign_index(tar, tmp_path / "written", format)
+    plain = payloads_by(tmp_path / "written", tar)
+    text = json.dumps(json.loads((tmp_path / "written").read_bytes()), indent=2)
+    (tmp_path / "saved").write_text(text, "utf-8-sig", newline="\r\n")
+    assert payloads_by(tmp_path / "saved", tar) == plain
 
 
 @pytest.mark.parametrize("payloads", [{}, {"a.txt": b""}])

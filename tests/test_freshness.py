@@ -225,7 +225,9 @@ def test_a_change_in_the_samples_of_a_local_blob_is_found() -> None:
 def test_a_blob_of_another_size_without_an_index_inside_is_refused(difference: int) -> None:
     index = index_of(identify(MemoryStore(ARCHIVE), len(ARCHIVE)))
     changed = ARCHIVE[:difference] if difference < 0 else ARCHIVE + bytes(difference)
-    with pytest.raises(StaleIndexError, match=f"has {len(changed)} bytes, and had {len(ARCHIVE)}"):
+    with pytest.raises(
+        StaleIndexError, match=f"has {len(changed)} bytes, and its archive had {len(ARCHIVE)}"
+    ):
         check_identity(MemoryStore(changed), index, "i.idx")
 
 

@@ -340,15 +340,14 @@ PATTERNS = st.lists(
     ),
     max_size=6,
 ).map("".join)
+# fnmatch drops an empty range such as a-A; a "!" behind it then comes first, and negates by mistake
+RANGE_THEN_BANG = re.compile(r"(?s)\[.-.*!")
+PATTERNS = PATTERNS.filter(lambda pattern: not RANGE_THEN_BANG.search(pattern))
 NAME_LISTS = st.lists(st.text(CHARS, max_size=6), max_size=12)
 
 
-# fnmatch drops an empty range such as a-A; a "!" behind it then comes first, and negates by mistake
-RANGE_THEN_BANG = re.compile(r"(?s)\[.-.*!")
-
-
 @settings(max_examples=1000, deadline=None)
-@given(NAME_LISTS, PATTERNS.filter(lambda pattern: not RANGE_THEN_BANG.search(pattern)))
+@given(NAME_LISTS, PATTERNS)
 @example(["é", "e", "ÿ"], "[à-ÿ]")
 @example(["-", "b", "z", "a"], "[c-a-z]")
 @example(["abcabc", "abc", "ab"], "*a*bc")

@@ -446,3 +446,22 @@ def test_a_group_is_decoded_into_arrays_of_its_shape() -> None:
             for pixels, same in zip(decoded, expected, strict=True)
         )
         assert not other.any()
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_memory_beside_an_array_that_is_given_is_left_alone(mode: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    payload = encoded(picture(random.Random(14), 65, 64).convert(mode), exif=exif)
+    wanted = Wanted(mode)
+    [expected] = decode_jpegs([payload], wanted, None)
+    for start in range(64):
+        memory = np.full(64 + expected.size + 64, 77, np.uint8)
+        end = start + expected.size
+        out = memory[start:end].reshape(expected.shape)
+        [pixels] = decode_jpegs([payload], wanted, [out])
+        assert pixels is out
+        assert np.array_equal(out, expected)
+        assert (memory[:start] == 77).all()
+        assert (memory[end:] == 77).all()

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from random_blob import pack_random
 from tars import BLOCK, DIALECTS, Tar, header, pax
 
 import blobpack
@@ -45,13 +46,8 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Index]:
     rng = random.Random(5)
     sizes = [rng.choice((0, 1, 511, 512, 3000, 9000)) for _ in range(400)]
     sizes[150:153] = [RUN_BYTES - BLOCK, 3 * RUN_BYTES + 5, RUN_BYTES + 1]
-    payloads = [
-        (f"{'d' * (i % 150 + 1)}/{'é' if i % 7 == 0 else ''}{i:03}.svg", rng.randbytes(size))
-        for i, size in enumerate(sizes)
-    ]
-    path = tmp_path_factory.mktemp("packed") / "o.tar"
-    index = blobpack.pack(payloads, path).index
-    return path.read_bytes(), index
+    folders = ["d" * (i % 150 + 1) for i in range(len(sizes))]
+    return pack_random(tmp_path_factory.mktemp("packed"), rng, folders, sizes)
 
 
 @pytest.fixture

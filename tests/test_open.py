@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from rangeserver import send_range
 
 import blobpack
 from blobpack import (
@@ -373,16 +374,7 @@ class RangeHandler(SimpleHTTPRequestHandler):
         if not path.is_file():
             self.send_error(404)
             return
-        content = path.read_bytes()
-        first, last = self.headers["Range"].removeprefix("bytes=").split("-")
-        start = int(first or max(0, len(content) - int(last)))
-        end = int(last) + 1 if first else len(content)
-        self.send_response(206)
-        self.send_header("ETag", '"1"')
-        self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
-        self.send_header("Content-Length", str(end - start))
-        self.end_headers()
-        self.wfile.write(content[start:end])
+        send_range(self, path.read_bytes())
 
     def log_message(self, *_: object) -> None:
         pass

@@ -108,6 +108,18 @@ def test_a_blob_that_was_replaced_is_opened_anew(path, tmp_path):
         assert s3.ask("/out/cats/1.jpg").body == JPEG + b"new"
 
 
+def test_an_answer_that_meets_the_change_is_kept_for_its_client_alone(path, tmp_path):
+    keys = Keys({"new": "secret"})
+    with served(path, keys=keys, require_token=True) as (client, _):
+        fields = {"Range": "bytes=-3", "Authorization": f"Bearer {keys.token('*')}"}
+        assert client.ask(OLD, **fields).headers["cache-control"].startswith("private")
+        blobpack.pack({"cats/1.jpg": JPEG + b"new"}, tmp_path / "new.tar")
+        os.rename(tmp_path / "new.tar", path)
+        answer = client.ask(OLD, **fields)
+        assert answer.body == b"new"
+        assert answer.headers["cache-control"].startswith("private")
+
+
 @pytest.mark.parametrize("how", ["removed", "cut", "no index", "no tar"])
 def test_what_is_no_blob_is_a_409_until_there_is_one(path, how, tmp_path):
     whole = path.read_bytes()

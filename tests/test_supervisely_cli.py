@@ -1,40 +1,18 @@
 """`blobpack supervisely build|check|upload|download`, run as a user types them."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
-import jsonschema
+import blobpack_command
 import pytest
+from blobpack_command import as_json
 from supervisely_contract import META, TAR, make_project
 from supervisely_server import TOKEN, WORKSPACE, SuperviselyServer
 
 from blobpack.integrations.supervisely import check_project, open_project
 
-SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "schema.json").read_text())
-PROGRAM = str(Path(sys.executable).with_name("blobpack"))
 
-
-def run(folder, *arguments, code=0, **env):
-    done = subprocess.run(
-        [PROGRAM, "supervisely", *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **env},
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout, done.stderr
-
-
-def as_json(out):
-    found = json.loads(out)
-    jsonschema.validate(found, SCHEMA, cls=jsonschema.Draft202012Validator)
-    return found
+def run(folder, *arguments, **more):
+    return blobpack_command.run("supervisely", *arguments, folder=folder, **more)
 
 
 @pytest.fixture

@@ -107,10 +107,12 @@ def plan(samples: int, batch: int = 1, **others: Any) -> Plan:
     return Plan(samples, batch, **given)
 
 
-def through_workers(order: EpochOrder, rank: int, workers: int) -> list[list[int]]:
+def through_workers(
+    order: EpochOrder, rank: int, workers: int, *, first: int = 0
+) -> list[list[int]]:
     """The batches of a rank, taken from its workers in turn, as a DataLoader takes them."""
     running: list[Iterator[Any] | None] = [
-        order.of_worker(rank, worker, workers) for worker in range(workers)
+        order.of_worker(rank, worker, workers, first=first) for worker in range(workers)
     ]
     batches = []
     while any(running):
@@ -163,6 +165,19 @@ def test_an_epoch_continues_where_it_stopped(made: Plan, workers: int, data: st.
         begin = data.draw(st.integers(0, len(whole)))
         rest = order.of_worker(rank, worker, workers, begin=begin)
         assert [n for block in rest for n in block.tolist()] == whole[begin:]
+
+
+@given(PLANS, st.integers(1, 4), st.data())
+def test_any_number_of_workers_begins_at_a_batch(
+    made: Plan, workers: int, data: st.DataObject
+) -> None:
+    order = EpochOrder(made, 1)
+    for rank in range(made.ranks):
+        whole = through_workers(order, rank, 1)
+        first = data.draw(st.integers(0, len(whole)))
+        assert through_workers(order, rank, workers, first=first) == whole[first:]
+        counts = [made.samples_of(rank, worker, workers, first=first) for worker in range(workers)]
+        assert sum(counts) == sum(map(len, whole[first:]))
 
 
 def test_without_a_seed_samples_stay_in_their_order() -> None:
@@ -221,6 +236,7 @@ DECODERS = Decoders(Wanted(), {"raw.png": None, "up": bytes.upper}, lambda array
         ("txt", "né".encode(), "né"),
         ("json", b'{"a": [1]}', {"a": [1]}),
         ("npy", npy([1, 2]), [1, 2]),
+        ("npy", npy(np.array([1, 2], ">i4")), [1, 2]),
         ("png", png(), [[[7] * 3] * 2, [[0] * 3] * 2, [[0] * 3] * 2]),
         ("seg.png", png(), [[[7] * 3] * 2, [[0] * 3] * 2, [[0] * 3] * 2]),
         ("raw.png", b"as it is", b"as it is"),
@@ -243,7 +259,9 @@ def test_grey_images_have_one_channel() -> None:
     ("field", "payload"),
     [
         *(("cls", b""), ("cls", b"one"), ("txt", b"\xff"), ("json", b"{"), ("npy", b"")),
+        ("json", b"[" * 100_000),
         ("npy", npy(np.array([object()]))),
+        ("npy", npy(np.zeros(3)).replace(b"(3,), }" + b" " * 14, b"(%d,), }" % 10**15)),
     ],
 )
 def test_a_payload_that_is_no_such_value_is_named(field: str, payload: bytes) -> None:
@@ -251,6 +269,13 @@ def test_a_payload_that_is_no_such_value_is_named(field: str, payload: bytes) ->
         DECODERS.value(field, payload, "o.tar: a.x")
     with pytest.raises(ImageError, match=r"o\.tar: a\.x"):
         DECODERS.value("png", b"no image", "o.tar: a.x")
+
+
+def test_an_error_of_a_function_of_the_caller_is_noted_with_the_member() -> None:
+    decoders = Decoders(Wanted(), {"bin": int}, lambda array: array)
+    with pytest.raises(ValueError, match="invalid literal") as caught:
+        decoders.value("bin", b"x", "o.tar: a.bin")
+    assert caught.value.__notes__ == ["while decoding o.tar: a.bin"]
 
 
 # Reading

@@ -12,7 +12,11 @@ from servers import SERVERS
 from test_accounts import account
 
 import blobpack
+from blobpack import BlobChangedError
 from blobpack.cli.main import main
+from blobpack.stores.access.remote import Access
+from blobpack.stores.location import Location
+from blobpack.stores.s3.upload import uploading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -207,3 +211,12 @@ def test_a_list_alone_is_reached_by_the_options(bucket: str, tmp_path: Path) -> 
 def test_it_must_be_options(bucket: str) -> None:
     with pytest.raises(TypeError, match="source_s3 must be S3Options"):
         pack(bucket, f"s3://{bucket}/new.tar", source_s3={"anonymous": True})
+
+
+def test_a_server_that_ignores_a_condition_replaces_nothing(other, bucket):
+    """localbucket ignores If-Match of PutObject."""
+    other.put(bucket, "key", b"theirs")
+    location = Location.parse(f"s3://{bucket}/key", access=Access(account(other)))
+    with pytest.raises(BlobChangedError), uploading(location, replaces='"other"') as upload:
+        upload.write(b"ours")
+    assert other.stored(bucket, "key") == b"theirs"

@@ -176,6 +176,16 @@ class TestConditions:
             upload.write(b"new")
         assert s3_env.stored(bucket, "out") == b"old"
 
+    @pytest.mark.parametrize("size", [10, UPLOAD_PART_BYTES + 10])
+    @pytest.mark.parametrize("condition", [{"new": True}, {"replaces": '"other"'}])
+    def test_the_object_is_looked_at_before_the_write(self, s3_env, bucket, sent, condition, size):
+        """Servers that ignore conditions are not asked to make the object."""
+        url = s3_env.put(bucket, "out", b"old")
+        with pytest.raises(BlobChangedError), uploading(url, **condition) as upload:
+            upload.write(bytes(size))
+        assert not {"PutObject", "CompleteMultipartUpload"} & {operation for operation, _ in sent}
+        assert s3_env.stored(bucket, "out") == b"old"
+
     def test_while_another_upload_is_under_way_nothing_is_replaced(self, s3_env, bucket):
         url = s3_env.put(bucket, "out", b"old")
         other = s3_env.client.create_multipart_upload(Bucket=bucket, Key="out")["UploadId"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 import pytest
+from blobpack_command import command_line
 from click.testing import CliRunner
 
 import blobpack
@@ -61,23 +62,11 @@ OTHERS = {
 }
 
 
-def command_line(command, parameter, value):
-    line = command.split()
-    for each in all_commands(main)[command].params:
-        if isinstance(each, click.Argument):
-            line.append(value if each is parameter else OTHERS[each.name])
-        elif each is parameter:
-            line += [each.opts[-1], value]
-        elif each.required and each.name in OTHERS:
-            line += [each.opts[-1], OTHERS[each.name]]
-    return line
-
-
 @pytest.mark.parametrize("url", URLS)
 @pytest.mark.parametrize(("command", "parameter"), list(path_parameters()))
 def test_a_command_refuses_what_is_neither(here, command, parameter, url):
     before = sorted(os.listdir())
-    ran = CliRunner().invoke(main, command_line(command, parameter, url))
+    ran = CliRunner().invoke(main, command_line(command, parameter, url, OTHERS))
     assert ran.exit_code == 2, ran.output
     assert url in ran.output
     assert sorted(os.listdir()) == before

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from random_blob import pack_random
 from tars import BLOCK, END, Tar, header, need_tool, with_checksum
 
 import blobpack
@@ -35,13 +36,9 @@ COUNT = 300
 def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Index]:
     """A blob of 300 members of 0 to 9,000 bytes, some with pax headers, and its index."""
     rng = random.Random(3)
-    payloads = [
-        (f"d{i % 5}/{'é' if i % 7 == 0 else ''}{i:03}.svg", rng.randbytes(rng.choice((0, 1, 512, 9000))))
-        for i in range(COUNT)
-    ]  # fmt: skip
-    path = tmp_path_factory.mktemp("packed") / "o.tar"
-    index = blobpack.pack(payloads, path).index
-    return path.read_bytes(), index
+    folders = [f"d{i % 5}" for i in range(COUNT)]
+    sizes = (rng.choice((0, 1, 512, 9000)) for _ in range(COUNT))
+    return pack_random(tmp_path_factory.mktemp("packed"), rng, folders, sizes)
 
 
 @pytest.fixture

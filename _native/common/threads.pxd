@@ -74,6 +74,16 @@ cdef inline void leave_team(thread_team* team) noexcept nogil:
     pthread_mutex_unlock(&team.lock)
 
 
+cdef inline void count_done(
+    thread_team* team, int64_t count, int64_t size
+) noexcept nogil:
+    """Count rows or files that are done, and their bytes."""
+    pthread_mutex_lock(&team.lock)
+    team.done_count += count
+    team.done_bytes += size
+    pthread_mutex_unlock(&team.lock)
+
+
 cdef inline void call_off(thread_team* team) noexcept nogil:
     """Have all threads stop soon, those too that wait for another."""
     pthread_mutex_lock(&team.lock)

@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 from decode.frame cimport frame, frame_of
-from decode.turn cimport turn
+from decode.turn cimport BEHIND, turn
 from images.jpeg cimport jpeg_sides
 from images.payload cimport peek, peek_at
 
@@ -19,10 +19,12 @@ cdef extern from "Python.h":
 
 cdef enum:
     # libjpeg-turbo writes rows that begin at a multiple of 16 or 32 past the caches,
-    # which takes a tenth more time. glibc's memory begins at a multiple of 16.
+    # which takes a tenth more time. malloc's memory begins at a multiple of 16.
     SHIFT = 8
     # A JPEG consists of blocks of this many pixels on each side.
     BLOCK_SIDE = 8
+    # to copy fewer bytes takes less time than to get the GIL back
+    RELEASED_BYTES = 65536
 
 cdef struct job:
     int64_t height                 # as decoded, not yet turned
@@ -30,6 +32,7 @@ cdef struct job:
     int channels                   # 0: Pillow must decode it
     int orientation
     bint is_reduced
+    bint is_copied                 # decoded elsewhere, and then copied, turned or not
 
 
 cdef class JpegDecoder:
@@ -61,7 +64,8 @@ cdef class JpegDecoder:
         self.height, self.width = height, width
 
     def decode(
-        self, list payloads not None, list outs=None, *, int64_t pixels_max=-1
+        self, list payloads not None, list outs=None, *, bint copies=False,
+        int64_t pixels_max=-1,
     ):
         """Decode those that simplejpeg decodes as Pillow does.
 
@@ -70,6 +74,7 @@ cdef class JpegDecoder:
             outs: An array for each image, all of one shape, contiguous and of bytes. An
                 image of that shape is decoded into it. The contents of an array that is
                 not returned are undefined.
+            copies: Whether images are decoded elsewhere and copied to `outs`.
             pixels_max: Pillow must decode an image with more pixels; -1: no limit.
 
         Returns:
@@ -89,8 +94,10 @@ cdef class JpegDecoder:
                 if jobs[i].channels == 0:
                     arrays.append(None)
                     continue
+                jobs[i].is_copied = jobs[i].orientation != 1
                 shape = shown_shape(&jobs[i])
                 if shape == out_shape:
+                    jobs[i].is_copied |= copies
                     arrays.append(outs[i])
                 else:
                     arrays.append(self.new_array(shape, &jobs[i]))
@@ -157,14 +164,14 @@ cdef class JpegDecoder:
     cdef object new_array(self, object shape, const job* planned):
         cdef int64_t size = planned.height * planned.width * planned.channels
         return self.ndarray(
-            shape, self.dtype, self.empty(size + SHIFT, self.dtype), SHIFT
+            shape, self.dtype, self.empty(SHIFT + size + BEHIND, self.dtype), SHIFT
         )
 
     cdef bint fill(self, object array, object payload, const job* planned) except -1:
         """Decode an image into an array; return False if Pillow must decode it."""
         cdef object stored = array, decoded
         cdef object shape = (planned.height, planned.width, planned.channels)
-        if planned.orientation != 1:
+        if planned.is_copied:
             stored = self.new_array(shape, planned)
         try:
             decoded = self.decode_jpeg(
@@ -183,21 +190,27 @@ cdef class JpegDecoder:
         # never the case for any known JPEG; the rest of the array would be anything
         if decoded.shape != shape:
             return False
-        if planned.orientation != 1:
-            self.turn_into(array, stored, planned)
+        if planned.is_copied:
+            copy_turned(array, stored, planned)
         return True
 
-    cdef int turn_into(
-        self, object array, object stored, const job* planned
-    ) except -1:
-        cdef const unsigned char[::1] source = stored.reshape(-1)
-        cdef unsigned char[::1] target = array.reshape(-1)
+
+cdef int copy_turned(object array, object stored, const job* planned) except -1:
+    cdef const unsigned char[::1] source = stored.reshape(-1)
+    cdef unsigned char[::1] target = array.reshape(-1)
+    cdef int64_t size = source.shape[0]
+    if size < RELEASED_BYTES:
+        turn(
+            &source[0], &target[0], planned.height, planned.width, planned.channels,
+            planned.orientation,
+        )
+    else:
         with nogil:
             turn(
                 &source[0], &target[0], planned.height, planned.width,
                 planned.channels, planned.orientation,
             )
-        return 0
+    return 0
 
 
 cdef object shown_shape(const job* planned):

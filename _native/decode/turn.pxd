@@ -1,9 +1,11 @@
 """Pixels, rotated and mirrored as an EXIF orientation demands."""
 
 from libc.stdint cimport int64_t
+from libc.string cimport memcpy
 
 cdef enum:
     STRIP = 64                     # columns at once: their lines of memory stay near
+    BEHIND = 1                     # bytes that are read behind the stored pixels
 
 
 cdef inline void copy_pixels(
@@ -16,10 +18,12 @@ cdef inline void copy_pixels(
         for i in range(count):
             target[i] = source[i * step]
         return
-    for _pixel in range(count):
-        target[0], target[1], target[2] = source[0], source[1], source[2]
+    # four bytes at once take a third of the time; the next pixel replaces the fourth
+    for _pixel in range(count - 1):
+        memcpy(target, source, 4)
         source += step
         target += 3
+    memcpy(target, source, 3)
 
 
 cdef inline void turn(
@@ -29,10 +33,15 @@ cdef inline void turn(
     """Copy the pixels of an image, of 1 or 3 channels, to where they are shown.
 
     Args:
+        stored: The pixels, and at least BEHIND bytes of anything behind them.
+        shown: Takes as many pixels.
         height, width: As stored.
     """
     cdef int64_t right = channels, down = width * channels  # to the next pixel as shown
     cdef int64_t first = 0, left = 0, y
+    if orientation == 1:
+        memcpy(shown, stored, height * width * channels)
+        return
     if orientation > 4:            # 5 to 8 exchange height and width
         right, down = down, right
         height, width = width, height

@@ -7,6 +7,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+from common.blob_rows cimport bind_rows
 from common.crc32c cimport find_crc32c
 from images.dimensions cimport measure_image
 from images.fact_columns cimport facts_free, facts_reserve, facts_to_python
@@ -27,7 +28,7 @@ from blobpack._native.results import FactColumns, Facts
 READ_ENDED = ENDED
 
 
-cdef int bind_rows(
+cdef int begin_facts(
     rereading* r,
     const unsigned char[::1] names,
     const int64_t[::1] name_bounds,
@@ -35,21 +36,10 @@ cdef int bind_rows(
     const int64_t[::1] offset_end,
 ) except -1:
     """Point at the columns, and make room for the facts."""
-    cdef int64_t rows = offset_start.shape[0]
-    if offset_end.shape[0] != rows or name_bounds.shape[0] != rows + 1:
-        raise ValueError(
-            f"{rows} starts, {offset_end.shape[0]} ends, "
-            f"{name_bounds.shape[0]} bounds of names"
-        )
-    r.rows.count = rows
-    r.rows.names_length = names.shape[0]
-    r.rows.name_bounds = &name_bounds[0]
-    if names.shape[0]:                             # &names[0] of nothing is nothing
-        r.rows.names = &names[0]
-    if rows:
-        r.rows.offset_start = &offset_start[0]
-        r.rows.offset_end = &offset_end[0]
-    if facts_reserve(&r.facts, rows, False) < 0:
+    memset(r, 0, sizeof(rereading))
+    r.extend = find_crc32c()
+    bind_rows(&r.rows, names, name_bounds, offset_start, offset_end)
+    if facts_reserve(&r.facts, r.rows.count, False) < 0:
         raise MemoryError
     return 0
 
@@ -108,12 +98,10 @@ def take_facts(
     """
     cdef rereading r
     cdef int64_t i
-    memset(&r, 0, sizeof(rereading))
+    begin_facts(&r, names, name_bounds, offset_start, offset_end)
     r.fd = fd
     r.size = size
     r.images = images
-    r.extend = find_crc32c()
-    bind_rows(&r, names, name_bounds, offset_start, offset_end)
     team_init(&r.team)
     try:
         run_threads(&r, max(1, min(threads, THREADS_MAX)), progress)
@@ -156,10 +144,8 @@ def take_facts_within(
     cdef int64_t row, begin, end
     if window.shape[0]:
         first = &window[0]
-    memset(&r, 0, sizeof(rereading))
+    begin_facts(&r, names, name_bounds, offset_start, offset_end)
     r.images = images
-    r.extend = find_crc32c()
-    bind_rows(&r, names, name_bounds, offset_start, offset_end)
     try:
         with nogil:
             for row in range(r.rows.count):

@@ -10,25 +10,18 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport realloc
 from posix.unistd cimport pread
 
+from common.blob_rows cimport blob_rows
 from common.crc32c cimport crc32c_function
 from images.fact_columns cimport fact_columns, note_bytes, note_image
 from images.sniff cimport media_type_of
 from images.payload cimport peek, peek_at
 from common.pthreads cimport pthread_mutex_lock, pthread_mutex_unlock
-from common.threads cimport leave_team, thread_team
+from common.threads cimport count_done, leave_team, thread_team
 
 cdef enum:
     WINDOW_BYTES = 524288          # still in the cache when the checksum is taken
     GAP_BYTES_MAX = 16384          # cheaper to read than to read around
     READ_ENDED = 0                 # in place of an errno: the file ends first
-
-cdef struct payload_rows:
-    const unsigned char* names
-    int64_t names_length
-    const int64_t* name_bounds
-    const int64_t* offset_start
-    const int64_t* offset_end
-    int64_t count
 
 cdef struct fault:
     int64_t row
@@ -37,7 +30,7 @@ cdef struct fault:
 cdef struct rereading:
     int fd
     int64_t size                   # the blob's
-    payload_rows rows
+    blob_rows rows
     bint images                    # types and sizes too, not only checksums
     crc32c_function extend
     fact_columns facts
@@ -193,10 +186,7 @@ cdef inline void read_windows(reader* at) noexcept nogil:
         for row in range(first, last):
             if within(r, row):
                 taken += r.rows.offset_end[row] - r.rows.offset_start[row]
-        pthread_mutex_lock(&r.team.lock)
-        r.team.done_count += last - first
-        r.team.done_bytes += taken
-        pthread_mutex_unlock(&r.team.lock)
+        count_done(&r.team, last - first, taken)
 
 
 cdef inline void* reread(void* argument) noexcept nogil:

@@ -1,31 +1,22 @@
 """Look members up in an index file that is mapped, and copy them out of it.
 
-The shell around region.pxd.
+The shell around mapped_region.pxd.
 """
 
-from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport strerror
-from posix.mman cimport (
-    MADV_DONTNEED,
-    MAP_FAILED,
-    MAP_SHARED,
-    PROT_READ,
-    madvise,
-    mmap,
-    munmap,
-)
-from posix.unistd cimport _SC_PAGESIZE, SEEK_END, lseek, sysconf
 
 from common.crc32c cimport find_crc32c
-from index.faults cimport FAULT_NONE, failure
-from index.region cimport (
-    index_region,
-    prefetch,
-    region_fits,
-    region_free,
-    region_init,
-    slots_of,
+from index.mapped_region cimport (
+    begin_job,
+    bring,
+    check_job,
+    do_job,
+    forget_pages,
+    is_found,
+    is_sound,
+    map_region,
+    mapped_region,
+    unmap_region,
 )
 from index.one_row cimport row_number
 from index.rows cimport (
@@ -40,9 +31,7 @@ from index.rows cimport (
     to_python,
 )
 from index.row_job cimport (
-    FOOTER_BYTES,
     GROUP_ROWS,
-    bring_rows,
     copy_chosen,
     copy_name,
     copy_rows,
@@ -52,16 +41,14 @@ from index.row_job cimport (
     find_member,
     gather_job,
     member_job,
-    names_job,
     part_job,
     row_job,
     rows_job,
 )
-from common.guarded cimport find_guard, guard_function, guarded_work
+from common.guarded cimport find_guard, guarded_work
 from common.locator cimport member_locator, to_capsule
-from common.hash cimport encoded_name, hash_name
+from common.hash cimport encoded_name
 from common.named cimport new_named
-from index.pages cimport seeded
 
 from blobpack._native.members import Member
 from blobpack._native.results import (
@@ -70,15 +57,13 @@ from blobpack._native.results import (
     FoundRow,
     MemberColumns,
 )
-from blobpack.errors import BlobChangedError, FormatError, StorageError
+from blobpack.errors import BlobChangedError
 
 cdef extern from "Python.h":
     object PyBytes_FromStringAndSize(const char*, Py_ssize_t)
     char* PyBytes_AsString(object) except NULL
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
     object PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
-
-cdef guard_function guard = find_guard()
 
 
 cdef inline object to_found_row(const row_job* job):
@@ -96,7 +81,7 @@ cdef bint locate_name(
     except UnicodeEncodeError:
         return False
     job.length = length
-    if not (<MappedIndex> index).is_found(find_by_name, &job, crc32c != NULL):
+    if not (<MappedIndex> index).finds(find_by_name, &job, crc32c != NULL):
         return False
     start[0] = job.start
     end[0] = job.end
@@ -110,7 +95,7 @@ cdef bint locate_row(
 ) except? False:
     cdef row_job job
     job.row = row
-    if not (<MappedIndex> index).is_found(find_by_row, &job, False):
+    if not (<MappedIndex> index).finds(find_by_row, &job, False):
         return False
     start[0] = job.start
     end[0] = job.end
@@ -118,13 +103,13 @@ cdef bint locate_row(
 
 
 cdef int64_t count_rows(object index) noexcept:
-    return (<MappedIndex> index).region.row_count
+    return (<MappedIndex> index).mapped.region.row_count
 
 
 cdef int bring_names(
     object index, list several, Py_ssize_t first, Py_ssize_t last
 ) except -1:
-    return (<MappedIndex> index).bring(several, first, last)
+    return bring(&(<MappedIndex> index).mapped, several, first, last)
 
 
 cdef member_locator locator
@@ -145,10 +130,9 @@ cdef class MappedIndex:
     a lookup holds one while it runs. mmap.mmap is not used, because it keeps a copy
     of the descriptor: an open blob would hold two.
 
-    An append in place overwrites the region, its footer first. So each lookup compares
-    the footer after it has read all else: if the footer is as it was when the index was
-    opened, so was all that was read. If not, nothing that was read is used, and the
-    owner finds the index again.
+    An append in place overwrites the region. Each lookup finds this out by the footer;
+    see row_job.pxd. Then nothing that was read is used, and the owner finds the index
+    again.
 
     Args:
         file: The file's descriptor, which is kept.
@@ -160,17 +144,10 @@ cdef class MappedIndex:
         media_types: The media type of each code; the first one is unknown.
     """
 
-    cdef void* map
-    cdef size_t map_bytes
-    cdef index_region region
+    cdef mapped_region mapped
     cdef object file
-    cdef int fd
-    cdef int facts
-    cdef int64_t end               # of the region in the file
     cdef str where
-    cdef int64_t offset
-    cdef bytes footer
-    cdef const char* known         # the footer's bytes
+    cdef bytes footer              # its bytes are mapped.known
     cdef object owner
     cdef tuple media_types
     cdef bint is_closed
@@ -195,74 +172,40 @@ cdef class MappedIndex:
         int facts,
         tuple media_types not None,
     ):
-        cdef int64_t before
-        self.map = MAP_FAILED
         self.file = file
-        self.fd = file
         self.where = where
-        self.offset = offset
-        self.end = offset + region_bytes
-        self.facts = facts
         self.footer = footer
-        self.known = footer
         self.owner = owner
         self.media_types = media_types
         self.locator = LOCATOR
-        self.region.length = region_bytes
-        self.region.row_count = row_count
-        self.region.last_end = last_end
-        self.region.block_count = block_count
-        self.region.directory = directory
-        self.region.lookup = lookup
-        self.region.pages = pages
-        self.region.seed = seed
-        self.region.crc32c = find_crc32c()
-        # a region that fits has a page at least, so it is no shorter than a footer
-        if len(footer) != FOOTER_BYTES or not region_fits(&self.region):
-            raise FormatError(
-                f"{where}: the index is damaged: its footer does not fit its size",
-                offset=offset,
-            )
-        self.refuse_cut_file()
-        # mmap(2) takes offsets at multiples of a page only, and an index inside a
-        # blob starts at any block of 512
-        before = offset % sysconf(_SC_PAGESIZE)
-        self.map_bytes = before + region_bytes
-        self.map = mmap(
-            NULL, self.map_bytes, PROT_READ, MAP_SHARED, self.fd, offset - before
-        )
-        if self.map == MAP_FAILED:
-            reason = (<bytes> strerror(errno)).decode()
-            raise StorageError(f"{where}: its index can't be mapped: {reason}")
-        self.region.bytes = <const unsigned char*> self.map + before
-        if not region_init(&self.region):
-            raise MemoryError
+        self.mapped.guard = find_guard()
+        self.mapped.fd = file
+        self.mapped.offset = offset
+        self.mapped.known = footer
+        self.mapped.facts = facts
+        self.mapped.region.length = region_bytes
+        self.mapped.region.row_count = row_count
+        self.mapped.region.last_end = last_end
+        self.mapped.region.block_count = block_count
+        self.mapped.region.directory = directory
+        self.mapped.region.lookup = lookup
+        self.mapped.region.pages = pages
+        self.mapped.region.seed = seed
+        self.mapped.region.crc32c = find_crc32c()
+        map_region(&self.mapped, where, len(footer))
 
     def __dealloc__(self):
-        if self.map != MAP_FAILED:
-            munmap(self.map, self.map_bytes)
-        region_free(&self.region)
+        unmap_region(&self.mapped)
 
     def __len__(self):
-        return self.region.row_count
+        return self.mapped.region.row_count
 
     def forget_pages(self):
         """Remove the pages that were read from the memory of this process.
 
         They stay in the page cache, and reads may go on meanwhile.
         """
-        # Nothing gets lost, because the pages belong to a file.
-        madvise(self.map, self.map_bytes, MADV_DONTNEED)
-
-    cdef int refuse_cut_file(self) except -1:
-        """Raise BlobChangedError if the mapped file was cut."""
-        cdef int64_t size = lseek(self.fd, 0, SEEK_END)
-        if size >= self.end:
-            return 0
-        raise BlobChangedError(
-            f"{self.where}: the file was cut to {size} bytes; its index was there up "
-            f"to byte {self.end} when it was opened"
-        )
+        forget_pages(&self.mapped)
 
     cdef object renewed(self):
         """Return the owner, after it has found the index again."""
@@ -273,58 +216,24 @@ cdef class MappedIndex:
         return owner
 
     cdef bint look(self, guarded_work work, row_job* job) except -1:
-        """Find a member; return whether the index was overwritten.
-
-        Then nothing in the job is used, and what is wrong with it is no error.
-        """
+        """Find a member; return whether the index was overwritten."""
         cdef bint ended
-        self.prepare(job)
-        ended = guard(work, job, self.map, self.map_bytes)
+        begin_job(&self.mapped, job)
+        ended = do_job(&self.mapped, work, job)
+        if is_sound(job, ended):
+            return False
         what = "the part" if work == find_by_name else "the block"
         return self.check(job, ended, what)
 
-    cdef void prepare(self, row_job* job) noexcept:
-        job.region = &self.region
-        job.known = self.known
-        job.with_crc32c = self.facts & HAS_CRC32C
-        job.kind = FAULT_NONE
-        job.in_member = job.overwritten = job.shortened = False
-        job.position = 0
+    cdef bint check(self, const row_job* job, bint ended, str what) except -1:
+        """Raise the error of a job; return whether the index was overwritten."""
+        return check_job(&self.mapped, job, ended, what, self.where)
 
-    cdef bint check(self, row_job* job, bint ended, str what) except -1:
-        """Raise the error of a job, unless the index was overwritten: return that.
-
-        Args:
-            job: What was done.
-            ended: A fault has ended it.
-            what: What was read, for messages.
-        """
-        if ended:
-            self.refuse_cut_file()
-            raise StorageError(f"{self.where}: its index can't be read: bus error")
-        if job.shortened:
-            self.refuse_cut_file()
-        if job.overwritten or job.kind == FAULT_NONE:
-            return job.overwritten
-        if job.in_member:
-            raise failure(job.kind, self.where, "the member", self.offset)
-        raise failure(job.kind, self.where, what, self.offset + job.position)
-
-    cdef bint is_found(
+    cdef bint finds(
         self, guarded_work work, row_job* job, bint with_crc32c
     ) noexcept:
         """Find a member for MemberReads, which tries again by `look` if this fails."""
-        job.region = &self.region
-        job.known = self.known
-        job.with_crc32c = with_crc32c and self.facts & HAS_CRC32C
-        return (
-            not self.is_closed
-            and not guard(work, job, self.map, self.map_bytes)
-            and job.kind == FAULT_NONE
-            and job.row >= 0
-            and not job.overwritten
-            and not job.shortened
-        )
+        return not self.is_closed and is_found(&self.mapped, work, job, with_crc32c)
 
     cdef bint look_up(self, str name, row_job* job) except -1:
         """Find the last member of a name, as look; job.row is -1 if there is none."""
@@ -412,34 +321,12 @@ cdef class MappedIndex:
         cdef list found = []
         for first in range(0, len(names), GROUP_ROWS):
             last = min(first + GROUP_ROWS, len(names))
-            self.bring(names, first, last)
+            bring(&self.mapped, names, first, last)
             for i in range(first, last):
                 if self.look_up(names[i], &job):
                     return self.renewed().search(names)
                 found.append(None if job.row < 0 else to_found_row(&job))
         return found
-
-    cdef int bring(self, list names, Py_ssize_t first, Py_ssize_t last) except -1:
-        """Prefetch the slots of some names, then the rows that those give."""
-        cdef names_job job
-        cdef const char* text
-        cdef Py_ssize_t length, i
-        if self.region.pages == 0:
-            return 0
-        job.region = &self.region
-        job.count = 0
-        for i in range(first, last):
-            if not isinstance(names[i], str) or not (<str> names[i]).isascii():
-                continue
-            text = PyUnicode_AsUTF8AndSize(names[i], &length)
-            job.hashes[job.count] = seeded(
-                hash_name(text, length, 0), self.region.seed
-            )
-            prefetch(slots_of(&self.region, job.hashes[job.count]))
-            job.count += 1
-        # a fault is noticed again when the names are looked up
-        guard(bring_rows, &job, self.map, self.map_bytes)
-        return 0
 
     def bounds_at(self, row):
         """Return offset_start and offset_end in a row; negative ones: from the end.
@@ -450,7 +337,7 @@ cdef class MappedIndex:
             IndexError: there is no such row.
         """
         cdef row_job job
-        job.row = row_number(row, self.region.row_count)
+        job.row = row_number(row, self.mapped.region.row_count)
         if self.look(find_by_row, &job):
             return self.renewed().bounds_at(row)
         return job.start, job.end
@@ -458,7 +345,7 @@ cdef class MappedIndex:
     cdef object read_name(self, member_job* job, object row):
         """Find the values in a row, and return its name; None: it was overwritten."""
         cdef object name
-        job.row.row = row_number(row, self.region.row_count)
+        job.row.row = row_number(row, self.mapped.region.row_count)
         if self.look(find_member, &job.row):
             return None
         name = PyBytes_FromStringAndSize(NULL, job.name_length)
@@ -477,20 +364,22 @@ cdef class MappedIndex:
         """Return the Member in a row; see bounds_at."""
         cdef member_job job
         cdef object name = self.read_name(&job, row), media_type = None
+        cdef int facts
         if name is None:
             return self.renewed().member_at(row)
+        facts = self.mapped.facts
         # a later version of the format may add media types
-        if self.facts & HAS_MEDIA_TYPE and 0 < job.media_type < len(self.media_types):
+        if facts & HAS_MEDIA_TYPE and 0 < job.media_type < len(self.media_types):
             media_type = self.media_types[job.media_type]
         return Member(
             name,
             job.row.start,
             job.row.end,
             media_type,
-            (job.width or None) if self.facts & HAS_WIDTH else None,
-            (job.height or None) if self.facts & HAS_HEIGHT else None,
-            job.row.crc32c if self.facts & HAS_CRC32C else None,
-            (job.mtime or None) if self.facts & HAS_MTIME else None,
+            (job.width or None) if facts & HAS_WIDTH else None,
+            (job.height or None) if facts & HAS_HEIGHT else None,
+            job.row.crc32c if facts & HAS_CRC32C else None,
+            (job.mtime or None) if facts & HAS_MTIME else None,
         )
 
     def search_rows(self, list rows not None):
@@ -503,15 +392,16 @@ cdef class MappedIndex:
         cdef rows_job ahead
         cdef Py_ssize_t first, last, i
         cdef list found = []
-        cdef list numbers = [row_number(row, self.region.row_count) for row in rows]
-        ahead.region = &self.region
+        cdef int64_t count = self.mapped.region.row_count
+        cdef list numbers = [row_number(row, count) for row in rows]
+        ahead.region = &self.mapped.region
         for first in range(0, len(numbers), GROUP_ROWS):
             last = min(first + GROUP_ROWS, len(numbers))
             # what binds is waiting for memory, as in search
             ahead.count = last - first
             for i in range(first, last):
                 ahead.rows[i - first] = numbers[i]
-            guard(fetch_rows, &ahead, self.map, self.map_bytes)
+            do_job(&self.mapped, fetch_rows, &ahead)
             for i in range(first, last):
                 job.row = numbers[i]
                 if self.look(find_by_row, &job):
@@ -531,17 +421,18 @@ cdef class MappedIndex:
         cdef row_columns out
         cdef part_job job
         cdef bint ended
-        if not 0 <= first <= last <= self.region.row_count:
-            raise IndexError(f"rows {first} to {last} of {self.region.row_count}")
+        cdef int64_t count = self.mapped.region.row_count
+        if not 0 <= first <= last <= count:
+            raise IndexError(f"rows {first} to {last} of {count}")
         job.out = &out
         job.first = first
         job.last = last
-        self.prepare(&job.row)
+        begin_job(&self.mapped, &job.row)
         try:
-            if not row_columns_init(&out, last - first, self.facts):
+            if not row_columns_init(&out, last - first, self.mapped.facts):
                 raise MemoryError
             with nogil:
-                ended = guard(copy_rows, &job, self.map, self.map_bytes)
+                ended = do_job(&self.mapped, copy_rows, &job)
             if self.check(&job.row, ended, "the block"):
                 return self.renewed().mapped.rows(first, last)
             return MemberColumns(*to_python(&out))
@@ -565,18 +456,19 @@ cdef class MappedIndex:
         cdef gather_job job
         cdef bint ended
         cdef int64_t i, count = rows.shape[0]
+        cdef int64_t row_count = self.mapped.region.row_count
         for i in range(count):
-            if not 0 <= rows[i] < self.region.row_count:
-                raise IndexError(f"row {rows[i]} of {self.region.row_count}")
+            if not 0 <= rows[i] < row_count:
+                raise IndexError(f"row {rows[i]} of {row_count}")
         job.out = &out
         job.count = count
         job.rows = &rows[0] if count else NULL
-        self.prepare(&job.row)
+        begin_job(&self.mapped, &job.row)
         try:
-            if not row_columns_init(&out, count, self.facts):
+            if not row_columns_init(&out, count, self.mapped.facts):
                 raise MemoryError
             with nogil:
-                ended = guard(copy_chosen, &job, self.map, self.map_bytes)
+                ended = do_job(&self.mapped, copy_chosen, &job)
             if self.check(&job.row, ended, "the block"):
                 return self.renewed().mapped.take(rows)
             return MemberColumns(*to_python(&out))

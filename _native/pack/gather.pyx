@@ -25,7 +25,7 @@ from images.fact_columns cimport facts_free, facts_move, facts_reserve, facts_to
 from tar.write_header cimport describe, header_length, member_header, put_header
 from images.sniff cimport media_type_of
 from common.pthreads cimport pthread_mutex_lock, pthread_mutex_unlock
-from pack.worker cimport (
+from pack.gathering cimport (
     BUFFER_BYTES,
     FILE_CHANGED as CHANGED,
     FILE_IS_TARGET as IS_TARGET,
@@ -34,12 +34,12 @@ from pack.worker cimport (
     FILE_PACKED as PACKED,
     FILE_UNREADABLE as UNREADABLE,
     gathering,
-    open_below,
     place,
-    read_file,
     source_file,
     worker,
 )
+from pack.open_below cimport open_below
+from pack.read_file cimport read_file
 from common.threads cimport (
     THREADS_MAX,
     call_off,

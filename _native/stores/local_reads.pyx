@@ -1,36 +1,23 @@
 """Read a local file, and the members in it, each with one native call.
 
-Strategy: a copy out of a map takes a third of the time of pread(2). But a page that is
-not in memory stops the thread with the GIL, and the system then reads 128 kB for one
-page. So reads begin with pread, without the GIL, and a file is mapped after some of
-them in a row were too quick for a disk. Copies out of the map keep the GIL: giving it
-up takes as long as some copies. If the coarse clock moves during a copy, the copy may
-have waited for a disk, and the next reads go by pread again.
+The shell around local_bytes.pxd.
 """
 
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.stdlib cimport free, malloc
 
-from common.guarded cimport find_guard, guard_function
+from common.guarded cimport find_guard
 from common.locator cimport BROUGHT_AT_ONCE, from_capsule, member_locator
-from stores.file_map cimport (
-    coarse_time,
-    copy_mapped,
-    drop_pages,
-    map_file,
-    nanoseconds,
-    unmap_file,
+from stores.local_bytes cimport (
+    close_bytes,
+    copies,
+    copy_bytes,
+    local_bytes,
+    read_batch,
+    read_bytes,
+    unmap_bytes,
 )
-from stores.range_team cimport (
-    COPIED_MAX,
-    QUICK_NS,
-    byte_range,
-    range_team,
-    read_in_thread,
-    read_ranges,
-    read_whole,
-)
-from common.threads cimport THREADS_MAX, run_team, team_free, team_init
+from stores.range_team cimport COPIED_MAX, byte_range
 
 from blobpack._native.members import Member
 
@@ -39,17 +26,6 @@ cdef extern from "Python.h":
     char* PyBytes_AsString(object) except NULL
     int PyLong_CheckExact(object)
     int64_t PyLong_AsLongLong(object) except? -1
-
-cdef enum:
-    QUICK_READS = 16               # in a row, before the file is mapped
-    THREAD_BYTES = 2097152         # starting a thread takes as long as to copy 500 kB
-    DISK_THREADS = 16              # that wait for a disk side by side
-
-# After as many bytes, the map's pages are given back: each GiB of them takes 2 MB of
-# page tables. Touching the pages again takes less than a hundredth of the time.
-cdef int64_t DROPPED_AFTER = <int64_t> 4 << 30
-
-cdef guard_function guard = find_guard()
 
 
 cdef class LocalFile:
@@ -62,26 +38,17 @@ cdef class LocalFile:
     """
 
     cdef object descriptor         # None once it is closed
-    cdef readonly int64_t size
-    cdef const unsigned char* map
-    cdef bint is_not_mapped        # and never will be
-    cdef int quick_reads           # in a row
-    cdef int64_t copied            # bytes since pages were given back
-    cdef int batches               # under way, which read without the GIL
-    cdef int threads
+    cdef local_bytes bytes
 
     def __cinit__(self, object descriptor not None, int64_t size, int threads=1):
         self.descriptor = descriptor
-        self.size = size
-        self.threads = threads
+        self.bytes.guard = find_guard()
+        self.bytes.is_open = True
+        self.bytes.size = size
+        self.bytes.threads = threads
 
     def __dealloc__(self):
-        self.unmap()
-
-    cdef void unmap(self) noexcept:
-        if self.map != NULL:
-            unmap_file(self.map, self.size)
-            self.map = NULL
+        unmap_bytes(&self.bytes)
 
     def close(self):
         """Let the file go. It is unmapped when no batch is under way any more.
@@ -89,20 +56,17 @@ cdef class LocalFile:
         No single copy is under way, because those hold the GIL.
         """
         self.descriptor = None
-        if self.batches == 0:
-            self.unmap()
+        close_bytes(&self.bytes)
+
+    @property
+    def size(self):
+        """Bytes of the file when it was opened."""
+        return self.bytes.size
 
     @property
     def is_mapped(self):
         """Whether reads copy out of a map now."""
-        return self.copies()
-
-    cdef inline bint copies(self) noexcept:
-        return (
-            self.map != NULL
-            and self.quick_reads >= QUICK_READS
-            and self.descriptor is not None
-        )
+        return copies(&self.bytes)
 
     def read(self, int64_t start, int64_t end):
         """Read the bytes start to end.
@@ -114,99 +78,28 @@ cdef class LocalFile:
 
     cdef object take(self, int64_t start, int64_t end):
         cdef int64_t size = end - start
-        cdef object found
+        cdef object found, held
         cdef char* to
-        if not 0 <= start <= end <= self.size:
+        if not 0 <= start <= end <= self.bytes.size:
             return None
         found = PyBytes_FromStringAndSize(NULL, size)
         to = PyBytes_AsString(found)
-        if self.copies() and 0 < size <= COPIED_MAX and self.copy(to, start, size):
-            return found
-        return found if self.fill(to, start, size) else None
-
-    cdef bint copy(self, char* to, int64_t start, int64_t size) noexcept:
-        """Copy bytes out of the map; return False if pread has to read them."""
-        cdef int64_t began = coarse_time()
-        cdef bint whole = copy_mapped(guard, self.map, self.size, to, start, size)
-        if coarse_time() != began:
-            self.quick_reads = 0
-        self.copied += size
-        if self.copied >= DROPPED_AFTER:
-            self.copied = 0
-            drop_pages(self.map, self.size)
-        return whole
-
-    cdef bint fill(self, char* to, int64_t start, int64_t size) except -1:
-        """Read bytes without the GIL; return False if the file can't give all."""
+        if copies(&self.bytes) and 0 < size <= COPIED_MAX:
+            if copy_bytes(&self.bytes, to, start, size):
+                return found
         # held, because another thread may close the file meanwhile
-        cdef object held = self.descriptor
-        cdef int64_t began
-        cdef int fd
-        cdef bint whole
-        if held is None:
-            return False
-        fd = held
-        with nogil:
-            began = nanoseconds()
-            whole = read_whole(fd, to, start, size)
-            began = nanoseconds() - began
-        if size <= COPIED_MAX and whole:
-            self.count_quick(1 if began < QUICK_NS else 0)
-        return whole
+        held = self.descriptor
+        if held is None or not read_bytes(&self.bytes, held, to, start, size):
+            return None
+        return found
 
-    cdef int count_quick(self, int64_t reads) except -1:
-        """Count reads by pread that waited for no disk; 0: one has waited."""
-        if reads == 0:
-            self.quick_reads = 0
-        elif self.quick_reads < QUICK_READS:
-            self.quick_reads += <int> min(reads, <int64_t> QUICK_READS)
-        if self.quick_reads < QUICK_READS or self.map != NULL or self.is_not_mapped:
-            return 0
-        if self.descriptor is not None:
-            self.map = map_file(self.descriptor, self.size)
-            self.is_not_mapped = self.map == NULL
-        return 0
-
-    cdef int read_batch(
+    cdef int take_batch(
         self, byte_range* ranges, int64_t count, int64_t size
     ) except -1:
         """Read ranges, `size` bytes in all, and mark those that were read."""
         cdef object held = self.descriptor
-        cdef range_team t
-        cdef void* arguments[THREADS_MAX]
-        cdef int64_t threads
-        cdef int i
-        if held is None:
-            return 0
-        t.guard = guard
-        t.fd = held
-        t.map = self.map if self.copies() else NULL
-        t.file_size = self.size
-        t.ranges = ranges
-        t.count = count
-        t.next = 0
-        t.waited = False
-        if self.quick_reads < QUICK_READS:
-            threads = min(<int64_t> DISK_THREADS, count // 4)
-        else:
-            threads = min(<int64_t> self.threads, size // THREAD_BYTES)
-        team_init(&t.team)
-        self.batches += 1
-        try:
-            if threads < 2:
-                with nogil:
-                    read_ranges(&t)
-            else:
-                for i in range(threads):
-                    arguments[i] = &t
-                run_team(&t.team, read_in_thread, arguments, threads, None)
-        finally:
-            team_free(&t.team)
-            self.batches -= 1
-            if self.descriptor is None and self.batches == 0:
-                self.unmap()
-        if t.map == NULL or t.waited:
-            self.count_quick(0 if t.waited else count)
+        if held is not None:
+            read_batch(&self.bytes, held, ranges, count, size)
         return 0
 
 
@@ -293,7 +186,7 @@ cdef class MemberReads:
                 payload = PyBytes_FromStringAndSize(NULL, ranges[i].size)
                 ranges[i].to = PyBytes_AsString(payload)
                 payloads.append(payload)
-            self.file.read_batch(ranges, count, size)
+            self.file.take_batch(ranges, count, size)
             return payloads[:count_read(ranges, count)]
         finally:
             free(ranges)
@@ -329,7 +222,7 @@ cdef class MemberReads:
                 ranges[i].to = to + size
                 size += ranges[i].size
             bounds[count] = size
-            self.file.read_batch(ranges, count, size)
+            self.file.take_batch(ranges, count, size)
             return packed, count_read(ranges, count)
         finally:
             free(ranges)
@@ -347,7 +240,7 @@ cdef class MemberReads:
                 )
             if not self.locate(several[i], &start, &end):
                 return i
-            if not 0 <= start <= end <= self.file.size:
+            if not 0 <= start <= end <= self.file.bytes.size:
                 return i
             if i and end - start > most_bytes - size[0]:
                 return i

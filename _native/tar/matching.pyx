@@ -8,6 +8,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset, strerror
 from posix.stdlib cimport posix_memalign
 
+from common.blob_rows cimport bind_rows
 from common.crc32c cimport find_crc32c
 from common.threads cimport THREADS_MAX, run_team, team_free, team_init
 from tar.group cimport cursor_free
@@ -22,31 +23,12 @@ from tar.row_match cimport (
 )
 
 
-cdef int bind_rows(
-    matching* m,
-    const unsigned char[::1] names,
-    const int64_t[::1] name_bounds,
-    const int64_t[::1] offset_start,
-    const int64_t[::1] offset_end,
-) except -1:
-    """Point at the columns."""
-    cdef int64_t rows = offset_start.shape[0]
-    if offset_end.shape[0] != rows or name_bounds.shape[0] != rows + 1:
-        raise ValueError(
-            f"{rows} starts, {offset_end.shape[0]} ends, "
-            f"{name_bounds.shape[0]} bounds of names"
-        )
+cdef void matching_init(matching* m, int fd, int64_t size) noexcept:
     memset(m, 0, sizeof(matching))
+    m.fd = fd
+    m.size = size
     m.to_fd = -1
-    m.rows.count = rows
-    m.rows.names_length = names.shape[0]
-    m.rows.name_bounds = &name_bounds[0]
-    if names.shape[0]:                             # &names[0] of nothing is nothing
-        m.rows.names = &names[0]
-    if rows:
-        m.rows.offset_start = &offset_start[0]
-        m.rows.offset_end = &offset_end[0]
-    return 0
+    team_init(&m.team)
 
 
 cdef int64_t match_all(matching* m, int threads, progress) except -2:
@@ -108,16 +90,14 @@ def find_end_if_equal(
     """
     cdef matching m
     cdef int64_t end
-    bind_rows(&m, names, name_bounds, offset_start, offset_end)
-    if crc32c.shape[0] != m.rows.count:
-        raise ValueError(f"{m.rows.count} starts, {crc32c.shape[0]} checksums")
-    m.fd = fd
-    m.size = size
+    matching_init(&m, fd, size)
     m.extend = find_crc32c()
-    if m.rows.count:
-        m.rows.crc32c = &crc32c[0]
-    team_init(&m.team)
     try:
+        bind_rows(&m.rows, names, name_bounds, offset_start, offset_end)
+        if crc32c.shape[0] != m.rows.count:
+            raise ValueError(f"{m.rows.count} starts, {crc32c.shape[0]} checksums")
+        if m.rows.count:
+            m.crc32c = &crc32c[0]
         end = match_all(&m, max(1, min(threads, THREADS_MAX)), progress)
     finally:
         team_free(&m.team)
@@ -157,14 +137,12 @@ def copy_if_equal(
     """
     cdef matching m
     cdef int64_t end
-    bind_rows(&m, names, name_bounds, offset_start, offset_end)
-    m.fd = fd
-    m.size = size
+    matching_init(&m, fd, size)
     m.start = start
     m.to_fd = to_fd
     m.to_pos = to_pos
-    team_init(&m.team)
     try:
+        bind_rows(&m.rows, names, name_bounds, offset_start, offset_end)
         end = match_all(&m, max(1, min(threads, THREADS_MAX)), None)
     finally:
         team_free(&m.team)

@@ -14,9 +14,10 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp
 from posix.unistd cimport pread, pwrite
 
+from common.blob_rows cimport blob_rows
 from common.crc32c cimport crc32c_function
 from common.pthreads cimport pthread_mutex_lock, pthread_mutex_unlock
-from common.threads cimport call_off, leave_team, thread_team
+from common.threads cimport call_off, count_done, leave_team, thread_team
 from common.writeback cimport start_writeback
 from tar.group cimport (
     KIND_FILE,
@@ -39,19 +40,11 @@ cdef enum:
     RUN_BYTES = 524288             # still in the cache when the checksum is taken
     PAGE = 4096                    # the system copies faster from a page's beginning
 
-cdef struct index_rows:
-    const unsigned char* names
-    int64_t names_length
-    const int64_t* name_bounds
-    const int64_t* offset_start
-    const int64_t* offset_end
-    const uint32_t* crc32c         # NULL: payloads are not compared
-    int64_t count
-
 cdef struct matching:
     int fd
     int64_t size                   # the blob's
-    index_rows rows
+    blob_rows rows
+    const uint32_t* crc32c         # of each row; NULL: payloads are not compared
     int64_t start                  # where the headers of the first row begin
     crc32c_function extend
     int to_fd                      # where the runs are copied to; -1: nowhere
@@ -139,7 +132,7 @@ cdef inline bint payload_matches(matcher* by, int64_t row) noexcept nogil:
             return False
         crc = m.extend(crc, by.window, length)
         pos += length
-    return crc == m.rows.crc32c[row]
+    return crc == m.crc32c[row]
 
 
 cdef inline bint row_matches(
@@ -178,7 +171,7 @@ cdef inline bint group_matches(
     # a global header before the group is not the member's
     if not row_matches(m, row[0], group) or (m.to_fd >= 0 and by.at.pos != pos):
         return False
-    if m.rows.crc32c != NULL and not payload_matches(by, row[0]):
+    if m.crc32c != NULL and not payload_matches(by, row[0]):
         return False
     row[0] += 1
     return True
@@ -271,10 +264,7 @@ cdef inline void count_run(matching* m, int64_t first, int64_t last) noexcept no
     cdef int64_t size = 0, row
     for row in range(first, last):
         size += m.rows.offset_end[row] - m.rows.offset_start[row]
-    pthread_mutex_lock(&m.team.lock)
-    m.team.done_count += last - first
-    m.team.done_bytes += size
-    pthread_mutex_unlock(&m.team.lock)
+    count_done(&m.team, last - first, size)
 
 
 cdef inline void* match_runs(void* argument) noexcept nogil:

@@ -27,5 +27,6 @@ class JpegDecoder:
         payloads: list[bytes],
         outs: list[NDArray[np.uint8]] | None = None,
         *,
+        copies: bool = False,
         pixels_max: int = -1,
     ) -> list[NDArray[np.uint8] | None]: ...

@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from blobpack.columns import FACTS
-from blobpack.index.origin import as_array
+from blobpack.index.row_numbers import rows_as_array
 from blobpack.index.tables.offsets_table import csv_cell
 from blobpack.index.tables.parquet import BLOB_FIELD
 from blobpack.index.which import numbers_of_several
@@ -65,7 +65,7 @@ def _urls_of(source: Collection, rows: range | NDArray[np.int64]) -> Iterator[st
     first_rows = [blob.first_row for blob in source.blobs]
     # a list of all numbers would take most of the memory
     for first in range(0, len(rows), ROWS_AT_ONCE):
-        some = as_array(rows[first : first + ROWS_AT_ONCE])
+        some = rows_as_array(rows[first : first + ROWS_AT_ONCE])
         numbers = np.searchsorted(first_rows, some, "right") - 1
         yield from map(urls.__getitem__, numbers.tolist())
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from blobpack._native.packed import normal_names
 from blobpack.editing.copy_members import copy_members
 from blobpack.errors import SourceError
-from blobpack.index.origin import as_run
 from blobpack.index.repeated_names import last_of_each_name
+from blobpack.index.row_numbers import as_run
 from blobpack.packing.pack import mb_per_second
 from blobpack.progress import counting
 from blobpack.stores.sink import parts_of

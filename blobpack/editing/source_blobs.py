@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.closing import Closing
 from blobpack.index.index import Index
-from blobpack.index.origin import as_array, ascends
+from blobpack.index.row_numbers import ascends, rows_as_array
 from blobpack.index.stored.picked import ROWS_IN_MEMORY_MAX
 from blobpack.index.which import numbers_of_several
 from blobpack.opening.blob import Blob
@@ -78,7 +78,7 @@ def choose(
             for blob in blobs
         )
     else:
-        found = _runs(blobs, as_array(rows))
+        found = _runs(blobs, rows_as_array(rows))
     # of many members, only the numbers of their rows are kept
     take = Index._view if len(rows) > ROWS_IN_MEMORY_MAX else Index._cut
     return [Chosen(blob, take(blob.read_index(), run)) for blob, run in found if len(run)]

@@ -11,8 +11,6 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from blobpack.errors import FormatError
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -108,21 +106,15 @@ def encode_database(
         schema: Statements that create its tables.
         tables: Table → its rows.
         indexes: Statements that run when the rows are in place.
-
-    Raises:
-        FormatError: a name is not UTF-8, which SQLite's texts are.
     """
     with closing(sqlite3.connect(":memory:")) as database:
         database.executescript(schema)
         for table, rows in tables.items():
             columns = len(database.execute(f'SELECT * FROM "{table}"').description)  # noqa: S608 (names of blobpack)
             # one statement for all rows is parsed once
-            insert = f'INSERT INTO "{table}" VALUES ({", ".join("?" * columns)})'  # noqa: S608
-            try:
-                database.executemany(insert, rows)
-            except UnicodeEncodeError as exc:
-                raise FormatError(
-                    f"the name {exc.object!r} is not UTF-8, so it can't be in a SQLite database"
-                ) from exc
+            database.executemany(
+                f'INSERT INTO "{table}" VALUES ({", ".join("?" * columns)})',  # noqa: S608
+                rows,
+            )
         database.executescript(f"{indexes}; VACUUM;")
         return database.serialize()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -50,7 +51,8 @@ class IndexFile:
         Raises:
             FormatError: it begins as a JSON object, and is not well-formed; or holds NaN or Infinity.
         """
-        if self.head.lstrip(JSON_BLANKS)[:1] != b"{":
+        # Editors on Windows write a mark of the byte order (BOM); json.loads skips it.
+        if self.head.removeprefix(BOM_UTF8).lstrip(JSON_BLANKS)[:1] != b"{":
             return None
         try:
             # NaN and Infinity are no JSON (RFC 8259, 6), but Python reads them

@@ -126,52 +126,67 @@ class Images:
                 authorization = value
             elif name in CONDITIONAL:
                 is_conditional = True
-        is_private = grant is None and authorization is not None
-        if grant is None and (grant := self._access.grant_of(authorization)) is None:
+        granted = self._access.grant_of(authorization) if grant is None else grant
+        if granted is None:
             await send_problem(send, 401, UNAUTHORIZED, (CHALLENGE,))
             self._count(self._route, 401, len(UNAUTHORIZED))
             return
-        member = None
         await self._renewal.look()
         began = self._renewal.count
         try:
-            found = self._blobs.resolve(decoded(raw))
-            if found is not None and grant.covers(found[0].name, found[1]):
-                member = found[0].find(found[1])
+            member = self._find(raw, granted)
             if member is None:
                 await send_problem(send, 404, NOT_FOUND)
                 self._count(self._route, 404, len(NOT_FOUND))
                 return
+            is_private = grant is None and authorization is not None
             fields = self._fields[member.blob.is_pinned, is_private]
             conditions = conditions_in(scope["headers"]) if is_conditional else {}
-            if method == "HEAD":
-                # a range is defined for GET alone (RFC 9110, 14.2)
-                conditions.pop(b"range", None)
-            answer = answer_to(conditions, member.size, member.etag, member.mtime)
-            status, start, end = answer
-            if method == "HEAD" or status not in (200, 206):
-                check_unchanged(member)
-                await send_from_index(send, member, answer, fields)
-                self._count(self._route, status, 0)
-                return
-            payload = self._payloads.read_if_ready(member, start, end)
-            if payload is None:
-
-                def fields_for(payload: bytes) -> Fields:
-                    return fields_of(member, answer, fields, payload)
-
-                await send_payload(self._payloads, receive, send, member, answer, fields_for)
-                self._count(self._route, status, end - start)
-                return
+            await self._answer(method, receive, send, member, conditions, fields)
         except BlobpackError as exc:
             if await self._renewal.is_over(exc, began):
                 await self(scope, receive, send, raw, grant)
                 return
             self._count(self._route, await send_error(send, exc, decoded(raw)), 0)
+
+    def _find(self, raw: bytes, grant: Grant) -> ServedMember | None:
+        """Return the member of a path; None if there is none, or the grant does not cover it."""
+        found = self._blobs.resolve(decoded(raw))
+        if found is None or not grant.covers(found[0].name, found[1]):
+            return None
+        return found[0].find(found[1])
+
+    async def _answer(
+        self,
+        method: str,
+        receive: Receive,
+        send: Send,
+        member: ServedMember,
+        conditions: dict[bytes, bytes],
+        fields: Fields,
+    ) -> None:
+        """Answer a request for a member that exists."""
+        if method == "HEAD":
+            # a range is defined for GET alone (RFC 9110, 14.2)
+            conditions.pop(b"range", None)
+        answer = answer_to(conditions, member.size, member.etag, member.mtime)
+        status, start, end = answer
+        if method == "HEAD" or status not in (200, 206):
+            check_unchanged(member)
+            await send_from_index(send, member, answer, fields)
+            self._count(self._route, status, 0)
             return
-        headers = fields_of(member, answer, fields, payload)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": payload})
+        payload = self._payloads.read_if_ready(member, start, end)
+        if payload is None:
+
+            def fields_for(payload: bytes) -> Fields:
+                return fields_of(member, answer, fields, payload)
+
+            await send_payload(self._payloads, receive, send, member, answer, fields_for)
+        else:
+            headers = fields_of(member, answer, fields, payload)
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": payload})
         self._count(self._route, status, end - start)
 
     def ready_answer(self, raw: bytes) -> tuple[bytes, bytes] | None:
@@ -184,11 +199,10 @@ class Images:
             None if the answer has another status or must be waited for, or the payload can't be read.
         """
         grant = self._access.grant_of(None)
-        found = self._blobs.resolve(decoded(raw))
-        if grant is None or found is None or not grant.covers(found[0].name, found[1]):
+        if grant is None:
             return None
         try:
-            member = found[0].find(found[1])
+            member = self._find(raw, grant)
             if member is None:
                 return None
             payload = self._payloads.read_if_ready(member, 0, member.size)

@@ -179,7 +179,9 @@ class Index(ReferringRows):
         # no rows fit any blob
         filled = [index for index in listed if len(index)]
         origin = common_origin(filled)
-        identity = common_identity(filled, one_origin=origin is not None)
+        identity = common_identity(
+            {index.identity for index in filled}, one_origin=origin is not None
+        )
         joined = cls._from_columns(
             Columns.concatenate([index._columns for index in listed]), identity=identity
         )

@@ -11,7 +11,7 @@ from blobpack._native.name_order import names_ascend, rows_by_name
 if TYPE_CHECKING:
     from typing import SupportsIndex
 
-    from blobpack.index.index import Index
+    from blobpack.index.rows import Rows
 
 
 class NameOrder(Sequence[bytes]):
@@ -24,7 +24,7 @@ class NameOrder(Sequence[bytes]):
 
     __slots__ = ("_index", "_rows")
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Rows) -> None:
         """Sort the names of an index. This reads all of them."""
         self._index = index
         self._rows = None if _ascends(index) else _sorted_rows(index)
@@ -56,7 +56,7 @@ class NameOrder(Sequence[bytes]):
         return bisect_left(self, name, low, min(low + step, end))
 
 
-def _ascends(index: Index) -> bool:
+def _ascends(index: Rows) -> bool:
     """Return whether the rows of an index are in the order of their names, and no name repeats."""
     last: str | None = None
     for piece in index._pieces():
@@ -70,7 +70,7 @@ def _ascends(index: Index) -> bool:
     return True
 
 
-def _sorted_rows(index: Index) -> memoryview:
+def _sorted_rows(index: Rows) -> memoryview:
     import numpy as np
 
     # only the names, and not the other columns, which would take twice as much

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import ReferenceType, ref
 
+from blobpack.index.row_numbers import rows_as_array
 from blobpack.indexfile.identity import COLLECTION_IDENTITY
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from blobpack.index.index import Index
     from blobpack.index.rows import Rows
     from blobpack.indexfile.identity import Identity
 
@@ -55,20 +55,19 @@ def common_origin(indexes: Iterable[Rows]) -> Origin | None:
     # indexes, and read them. An object has only one weak reference without a callback.
     if not origins or any(origin.base is not origins[0].base for origin in origins):
         return None
-    return Origin(origins[0].base, np.concatenate([as_array(each.rows) for each in origins]))
+    return Origin(origins[0].base, np.concatenate([rows_as_array(each.rows) for each in origins]))
 
 
-def common_identity(indexes: list[Index], *, one_origin: bool) -> Identity | None:
-    """Return the identity of the blob that all of these belong to; None if it is not known of each.
+def common_identity(identities: set[Identity | None], *, one_origin: bool) -> Identity | None:
+    """Return the identity of the blob that several indexes belong to; None if it is not known of each.
 
     Args:
-        indexes: The indexes, each with rows.
+        identities: Those of the indexes, each of which has rows.
         one_origin: Whether all of them were cut from one index.
 
     Raises:
         ValueError: two of them belong to different blobs.
     """
-    identities = {index.identity for index in indexes}
     # all collections have this identity
     if COLLECTION_IDENTITY in identities and not one_origin:
         raise ValueError(
@@ -81,27 +80,3 @@ def common_identity(indexes: list[Index], *, one_origin: bool) -> Identity | Non
             "written to"
         )
     return known[0] if len(identities) == 1 and known else None
-
-
-def as_run(rows: NDArray[np.int64]) -> range | NDArray[np.int64]:
-    """Return rows as a range, if each one follows the one before."""
-    first, count = (int(rows[0]), len(rows)) if len(rows) else (0, 0)
-    # the first and the last one tell about most arrays at once
-    if count and rows[-1] - first == count - 1 and ascends(rows, strictly=True):
-        return range(first, first + count)
-    return rows
-
-
-def ascends(rows: range | NDArray[np.int64], *, strictly: bool = False) -> bool:
-    """Return whether no row is smaller than the one before; strictly: whether each one is larger."""
-    if isinstance(rows, range):
-        return rows.step > 0
-    return bool((rows[1:] > rows[:-1] if strictly else rows[1:] >= rows[:-1]).all())
-
-
-def as_array(rows: range | NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return rows as an array."""
-    import numpy as np
-
-    # np.asarray would make a Python int of each number of a range
-    return np.arange(rows.start, rows.stop, rows.step) if isinstance(rows, range) else rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from blobpack.index.tables.daft import to_daft
 from blobpack.index.tables.lance import to_lance
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import daft
     import lance
 
-    from blobpack.index.index import Index
     from blobpack.index.tables.places import Urls
 
 
@@ -44,7 +43,7 @@ class ReferringRows(TabularRows):
             ValueError: a blob is compressed; the number of URLs is not that of the blobs; or no URL is given, and the index
                 is not that of an open blob or collection.
         """
-        return to_references(cast("Index", self), url)
+        return to_references(self, url)
 
     def to_daft(self, url: Urls | None = None) -> daft.DataFrame:
         """Return the columns of `to_arrow`, and a column `file`, as a DataFrame of Daft. No payload is read yet.
@@ -59,7 +58,7 @@ class ReferringRows(TabularRows):
             PackageMissingError: Daft is not installed.
             TypeError, ValueError: as for `to_references`.
         """
-        return to_daft(cast("Index", self), url)
+        return to_daft(self, url)
 
     def to_lance(
         self,
@@ -86,4 +85,4 @@ class ReferringRows(TabularRows):
             StorageError: the dataset exists, or can't be written.
             TypeError, ValueError: as for `to_references`.
         """
-        return to_lance(cast("Index", self), check_path("path", path), url, storage_options)
+        return to_lance(self, check_path("path", path), url, storage_options)

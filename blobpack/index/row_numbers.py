@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from blobpack.index.origin import as_array
 from blobpack.model import check_whole, shown
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def existing_rows(rows: Any, count: int, name: str = "rows") -> NDArray[np.int64
 
     if isinstance(rows, range):
         _check_ends(rows, count)
-        numbers = as_array(rows)
+        numbers = rows_as_array(rows)
     else:
         numbers = _numbers(rows, count, name)
         # before the cast to int64, which would make -1 of the uint64 2**64 - 1
@@ -116,6 +115,30 @@ def _check_whole_numbers(rows: Sequence[Any], count: int) -> None:
         return
     if wrong:
         raise no_row(wrong[0], count)
+
+
+def as_run(rows: NDArray[np.int64]) -> range | NDArray[np.int64]:
+    """Return rows as a range, if each one follows the one before."""
+    first, count = (int(rows[0]), len(rows)) if len(rows) else (0, 0)
+    # the first and the last one tell about most arrays at once
+    if count and rows[-1] - first == count - 1 and ascends(rows, strictly=True):
+        return range(first, first + count)
+    return rows
+
+
+def ascends(rows: range | NDArray[np.int64], *, strictly: bool = False) -> bool:
+    """Return whether no row is smaller than the one before; strictly: whether each one is larger."""
+    if isinstance(rows, range):
+        return rows.step > 0
+    return bool((rows[1:] > rows[:-1] if strictly else rows[1:] >= rows[:-1]).all())
+
+
+def rows_as_array(rows: range | NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return rows as an array."""
+    import numpy as np
+
+    # np.asarray would make a Python int of each number of a range
+    return np.arange(rows.start, rows.stop, rows.step) if isinstance(rows, range) else rows
 
 
 def _as_array(rows: Any) -> NDArray[Any]:

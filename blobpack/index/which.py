@@ -7,8 +7,12 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from blobpack.asked_members import row_number
-from blobpack.index.origin import as_array
-from blobpack.index.row_numbers import existing_rows, is_numbers_or_mask, no_row
+from blobpack.index.row_numbers import (
+    existing_rows,
+    is_numbers_or_mask,
+    no_row,
+    rows_as_array,
+)
 from blobpack.model import Member, check_several, shown
 
 if TYPE_CHECKING:
@@ -19,7 +23,6 @@ if TYPE_CHECKING:
 
     from blobpack._native.results import FoundRow
     from blobpack.errors import MemberNotFoundError
-    from blobpack.index.index import Index
     from blobpack.index.rows import Rows
     from blobpack.model import CheckedWhich, Which
 
@@ -43,7 +46,7 @@ def rows_of_several(
         several: The names, Members or rows.
         name: Name of the argument that held them, for messages.
     """
-    return as_array(numbers_of_several(index, several, name))
+    return rows_as_array(numbers_of_several(index, several, name))
 
 
 def numbers_of_several(
@@ -129,7 +132,7 @@ def hidden_rows(index: Rows) -> dict[MemberKey, int]:
 
 
 def find_members(
-    index: Index, several: Sequence[CheckedWhich]
+    index: Rows, several: Sequence[CheckedWhich]
 ) -> tuple[list[FoundRow], Missing | None]:
     """Find members, up to the first that does not exist; return them, and the error for that one."""
     hits = _found(index, several)
@@ -139,14 +142,14 @@ def find_members(
     return [hit for hit in hits if hit is not None], None
 
 
-def name_of(index: Index, which: CheckedWhich) -> str:
+def name_of(index: Rows, which: CheckedWhich) -> str:
     """Return the name of a member, for messages. The name of a row is looked up."""
     if isinstance(which, int):
         return index.names[which]
     return which if isinstance(which, str) else which.name
 
 
-def _found(index: Index, several: Sequence[CheckedWhich]) -> list[FoundRow | None]:
+def _found(index: Rows, several: Sequence[CheckedWhich]) -> list[FoundRow | None]:
     """Find each of several members; None where there is no such member."""
     count = len(index)
     named = [which for which in several if not isinstance(which, int)]
@@ -162,7 +165,7 @@ def _found(index: Index, several: Sequence[CheckedWhich]) -> list[FoundRow | Non
     return list(map(next_found, several))
 
 
-def _error(index: Index, which: CheckedWhich) -> Missing:
+def _error(index: Rows, which: CheckedWhich) -> Missing:
     if isinstance(which, int):
         return no_row(which, len(index))
     # similar names are looked for, which takes time: a search of many names does not do so

@@ -25,6 +25,8 @@ SECTION_HEAD = struct.Struct("<II")
 LARGE_COLUMNS = 4
 # tail_crc, samples_crc, flags, name_end, version_end: u32
 SMALL_COLUMNS = 5
+# and a name and a version
+BLOB_BYTES = 8 * LARGE_COLUMNS + 4 * SMALL_COLUMNS
 IS_COMPRESSED = 1
 
 
@@ -69,23 +71,8 @@ class Shards:
             ChecksumError: the section is damaged.
             FormatError: its numbers do not fit its size, or the collection's members.
         """
-        if len(packed) < SECTION_HEAD.size or int.from_bytes(packed[:4], "little") != crc32c(
-            packed[4:]
-        ):
-            raise ChecksumError(
-                f"{where}: the index is damaged: its section of blobs at byte {offset} does not match its "
-                f"checksum",
-                offset=offset,
-            )
-        count = SECTION_HEAD.unpack_from(packed)[1]
-        # before anything of that size is allocated: a hostile count may be 2³² − 1
-        texts = SECTION_HEAD.size + count * (8 * LARGE_COLUMNS + 4 * SMALL_COLUMNS)
-        if texts > len(packed):
-            raise FormatError(
-                f"{where}: the index is damaged: its section of blobs at byte {offset} has {len(packed)} bytes, too few for {count} "
-                "blobs",
-                offset=offset,
-            )
+        count = _count_of(packed, where, offset)
+        texts = SECTION_HEAD.size + count * BLOB_BYTES
         large = struct.unpack_from(f"<{LARGE_COLUMNS * count}Q", packed, SECTION_HEAD.size)
         small = struct.unpack_from(
             f"<{SMALL_COLUMNS * count}I", packed, SECTION_HEAD.size + 8 * LARGE_COLUMNS * count
@@ -107,11 +94,8 @@ class Shards:
             )
             or texts + names_bytes + (version_ends[-1] if count else 0) != len(packed)
         ):
-            raise FormatError(
-                f"{where}: the index is damaged: the numbers in its section of blobs at byte {offset} do not "
-                f"fit {len(packed)} bytes and {row_count} members",
-                offset=offset,
-            )
+            fault = f"has numbers that do not fit {len(packed)} bytes and {row_count} members"
+            raise FormatError(_message(where, offset, fault), offset=offset)
         self._names = packed[texts : texts + names_bytes]
         self._versions = packed[texts + names_bytes :]
 
@@ -168,6 +152,24 @@ def encode_shards(shards: Sequence[Shard]) -> bytes:
         )
     )
     return struct.pack("<I", crc32c(packed)) + packed
+
+
+def _count_of(packed: bytes, where: str, offset: int) -> int:
+    """Return the number of blobs, after comparing the section with its checksum, and its size with the number."""
+    if len(packed) < SECTION_HEAD.size or int.from_bytes(packed[:4], "little") != crc32c(
+        packed[4:]
+    ):
+        raise ChecksumError(_message(where, offset, "does not match its checksum"), offset=offset)
+    count: int = SECTION_HEAD.unpack_from(packed)[1]
+    # before anything of that size is allocated: a hostile count may be 2³² − 1
+    if SECTION_HEAD.size + count * BLOB_BYTES > len(packed):
+        fault = f"has {len(packed)} bytes, too few for {count} blobs"
+        raise FormatError(_message(where, offset, fault), offset=offset)
+    return count
+
+
+def _message(where: str, offset: int, fault: str) -> str:
+    return f"{where}: the index is damaged: its section of blobs at byte {offset} {fault}"
 
 
 def _decode_text(packed: bytes, ends: tuple[int, ...], number: int) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from blobpack.checksum import crc32c
 from blobpack.indexfile.encoder import MemberEncoder, whole_blocks
@@ -87,17 +87,7 @@ def write_sections(
     for part in whole_blocks(parts):
         sections.write(members.encode(part))
     report_names = _reporter(repeated, name_at, sink, members) if repeated else None
-    if base:
-        seed, page_count = 0, base.footer.lookup_pages
-        pages: Iterable[bytearray] = base.extended_lookup(members.names, report_names)
-    else:
-        seed, page_count, pages = members.names.make_lookup(report_names, page_names=page_names)
-    # A line of the lookup is 64 bytes, one cache line. An index starts at a multiple of 512 in its file, so the lines
-    # are aligned in the mapped file, too.
-    sections.write(bytes(-sections.length % 64))
-    lookup = sections.length
-    for some in pages:
-        sections.write(some)
+    lookup = _write_lookup(sections, members, base, page_names, report_names)
     if repeated and report_names:
         members.compare_files(report_names)
         if members.clash:
@@ -117,9 +107,9 @@ def write_sections(
         last_end=members.last_end,
         block_count=-(-row_count // BLOCK_ROWS),
         directory=directory,
-        lookup=lookup,
-        lookup_pages=page_count,
-        lookup_seed=seed,
+        lookup=lookup.start,
+        lookup_pages=lookup.page_count,
+        lookup_seed=lookup.seed,
         guide=guide,
         guide_bytes=len(packed_guide),
         facts=members.facts or frozenset(),
@@ -150,6 +140,36 @@ class _Sections:
         region_bytes = filled + -filled % FOOTER_BYTES
         self.write(bytes(region_bytes - FOOTER_BYTES - self.length))
         return region_bytes
+
+
+class _Lookup(NamedTuple):
+    """A lookup that was written; its start is a position in the region."""
+
+    start: int
+    page_count: int
+    seed: int
+
+
+def _write_lookup(
+    sections: _Sections,
+    members: MemberEncoder,
+    base: Base | None,
+    page_names: int,
+    repeated: Callable[[int, int], object] | None,
+) -> _Lookup:
+    """Write the lookup of all names, or that of a base with the new names in it."""
+    if base:
+        seed, page_count = 0, base.footer.lookup_pages
+        pages: Iterable[bytearray] = base.extended_lookup(members.names, repeated)
+    else:
+        seed, page_count, pages = members.names.make_lookup(repeated, page_names=page_names)
+    # A line of the lookup is 64 bytes, one cache line. An index starts at a multiple of 512 in its file, so the lines
+    # are aligned in the mapped file, too.
+    sections.write(bytes(-sections.length % 64))
+    start = sections.length
+    for some in pages:
+        sections.write(some)
+    return _Lookup(start, page_count, seed)
 
 
 def _reporter(

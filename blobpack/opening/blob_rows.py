@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, overload
 
-from blobpack.index.origin import as_run
+from blobpack.index.row_numbers import as_run
 from blobpack.model import redacted
 
 if TYPE_CHECKING:

@@ -70,7 +70,9 @@ def difference(store: Store, identity: Identity, index: Index | None = None) -> 
     size = identity.archive_bytes
     # a blob that is larger than the archive is fine only if an index was put behind the archive since
     if store.size != size and not _is_index_behind(store, size):
-        return f"the blob has {store.size} bytes, and had {size} when the index was made"
+        return (
+            f"the blob has {store.size} bytes, and its archive had {size} when the index was made"
+        )
     # an equal ETag proves that the object is the same; the tail need not be read
     if identity.version and store.version and not differ(identity.version, store.version):
         return ""

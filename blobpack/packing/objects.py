@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from blobpack.packing.names import NameChange
-    from blobpack.stores.access.objects import Listed
+    from blobpack.stores.access.listed import Listed
     from blobpack.stores.base import Store
     from blobpack.stores.location import Location
     from blobpack.stores.s3.signing import Signatures

@@ -1,15 +1,18 @@
 """Decode items ahead of the caller, in groups.
 
-Strategy: threads decode, because the decoders release the GIL. A thread decodes a group of small items at once. The bounds on
-a group and on groups decoded ahead bound the memory.
+Strategy: threads decode, because the decoders release the GIL. The caller's thread decodes, too, whenever it would wait: so
+there are as many threads as processors, and half of the results need not move to another processor's cache. A thread decodes
+a group of small items at once. The bounds on a group and on groups decoded ahead bound the memory.
 """
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from functools import cache
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
 
-from blobpack.look_ahead import map_ahead
+from blobpack.look_ahead import LookAhead
 from blobpack.threads import processor_count
 
 if TYPE_CHECKING:
@@ -38,6 +41,34 @@ class _Decoded(NamedTuple, Generic[Result]):
     failure: Exception | None
 
 
+class _Group(Generic[Item, Result]):
+    """Items to decode, by whichever thread comes first.
+
+    Attributes:
+        decoded: The results; None: not yet.
+    """
+
+    def __init__(self, items: list[Item], decode: Callable[[list[Item]], Iterator[Result]]) -> None:
+        self._items = items
+        self._decode = decode
+        self._begun = threading.Lock()  # held from then on
+        self.decoded: _Decoded[Result] | None = None
+
+    def run(self) -> None:
+        """Decode the items, unless a thread has begun to."""
+        if not self._begun.acquire(blocking=False):
+            return
+        results: list[Result] = []
+        failure: Exception | None = None
+        try:
+            for result in self._decode(self._items):
+                results.append(result)
+        # raised where its result would have been yielded
+        except Exception as exc:
+            failure = exc
+        self.decoded = _Decoded(results, failure)
+
+
 def decode_groups(
     decode: Callable[[list[Item]], Iterator[Result]],
     items: Iterable[Item],
@@ -49,32 +80,13 @@ def decode_groups(
     results before it.
 
     Args:
-        decode: Function that runs in one of the threads. It yields the results of a group of items, in order, up to one that
-            fails.
+        decode: Function that runs in one of the threads, or in the caller's. It yields the results of a group of items, in
+            order, up to one that fails.
         items: Iterable; the caller's thread iterates it.
         size_of: Returns the size of an item before it is decoded, in bytes.
     """
-
-    def decode_group(group: list[Item]) -> _Decoded[Result]:
-        results: list[Result] = []
-        try:
-            for result in decode(group):
-                results.append(result)
-        # raised where its result would have been yielded
-        except Exception as exc:
-            return _Decoded(results, exc)
-        return _Decoded(results, None)
-
     keep_freed_memory()
-    threads = processor_count(DECODERS_MAX)
-    for decoded in map_ahead(
-        decode_group,
-        _grouped(items, size_of),
-        threads=threads,
-        # Without a bound, threads would decode all items before a slow caller takes them.
-        most=threads * DECODED_AHEAD,
-        name="decode",
-    ):
+    for decoded in _decoded_groups(decode, _grouped(items, size_of)):
         yield from decoded.results
         if decoded.failure is not None:
             try:
@@ -82,6 +94,51 @@ def decode_groups(
             finally:
                 # else this frame and the traceback, which refer to each other, would keep the results in memory
                 del decoded
+
+
+def _decoded_groups(
+    decode: Callable[[list[Item]], Iterator[Result]], groups: Iterator[list[Item]]
+) -> Iterator[_Decoded[Result]]:
+    processors = processor_count(DECODERS_MAX)
+    ahead: deque[_Group[Item, Result]] = deque()
+    failure: Exception | None = None
+    # with one processor there is one thread, which decodes while the caller waits for something else
+    with LookAhead[None](max(processors - 1, 1), name="decode") as threads:
+        while True:
+            # Without a bound, threads would decode all items before a slow caller takes them.
+            while failure is None and len(ahead) < processors * DECODED_AHEAD:
+                try:
+                    group = next(groups)
+                except StopIteration:
+                    break
+                except Exception as exc:
+                    failure = exc
+                    break
+                ahead.append(_Group(group, decode))
+                threads.submit(ahead[-1].run)
+            if not ahead:
+                break
+            yield _next_decoded(ahead, threads)
+    if failure is not None:
+        try:
+            raise failure
+        finally:
+            del failure
+
+
+def _next_decoded(ahead: deque[_Group[Item, Result]], threads: LookAhead[None]) -> _Decoded[Result]:
+    """Remove the first group, and return its results; decode groups until they are there."""
+    first = ahead[0]
+    for group in ahead:
+        if first.decoded is not None:
+            break
+        group.run()
+    if first.decoded is None:
+        threads.pop()  # a thread decodes it: wait
+    else:
+        threads.skip()
+    ahead.popleft()
+    return cast("_Decoded[Result]", first.decoded)
 
 
 @cache

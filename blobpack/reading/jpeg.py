@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # channels of the pixels of a colour and a grey JPEG, by the mode that is wanted; 0: Pillow decodes it
 CHANNELS: dict[str | None, tuple[int, int]] = {"RGB": (3, 3), None: (3, 1), "L": (0, 1)}
 
+# bytes that AVX2 writes at once
+ALIGNED = 32
+
 
 def decode_jpegs(
     payloads: list[bytes], wanted: Wanted, outs: list[NDArray[np.uint8]] | None
@@ -46,9 +49,11 @@ def decode_jpegs(
         return [None] * len(payloads)
     if outs is not None and not _takes_bytes(outs[0]):
         outs = None
+    # libjpeg-turbo writes past the caches to such addresses: that takes longer than a copy
+    copies = outs is not None and outs[0].ctypes.data % ALIGNED == 0
     # Pillow warns of a larger image, or refuses it
     most = -1 if Image.MAX_IMAGE_PIXELS is None else Image.MAX_IMAGE_PIXELS
-    return decoder.decode(payloads, outs, pixels_max=most)
+    return decoder.decode(payloads, outs, copies=copies, pixels_max=most)
 
 
 @lru_cache

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Unpack, cast
 from blobpack.argument_order import is_output, is_there, recognise_swap
 from blobpack.errors import DuplicateNameError, UnsafeNameError
 from blobpack.index.index import Index
-from blobpack.index.origin import as_array, ascends
+from blobpack.index.row_numbers import ascends, rows_as_array
 from blobpack.index.tables.offsets import format_of, offsets_path
 from blobpack.index.tables.offsets_table import TablePart, write_table
 from blobpack.index.which import numbers_of_several
@@ -222,7 +222,7 @@ def _rows_in(
     if members is None or members is index:
         return None
     rows = numbers_of_several(index, members, "members")
-    return rows if ascends(rows) else np.sort(as_array(rows))
+    return rows if ascends(rows) else np.sort(rows_as_array(rows))
 
 
 def _is_folder(target: Location, format: OffsetsFormat, *, are_many: bool) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,9 @@ from blobpack.errors import SourceError
 # each of its names is loaded at its first use: `blobpack --help` loads none of them
 from blobpack.integrations import encord as library
 from blobpack.quoting import printable
+
+if TYPE_CHECKING:
+    from blobpack.integrations.encord import RegisterReport
 
 
 @click.command()
@@ -97,6 +101,12 @@ def register(
             wait=wait,
             progress=progress,
         )
+    _print_registered(report, as_json=as_json)
+    if report.failed:
+        ctx.exit(1)
+
+
+def _print_registered(report: RegisterReport, *, as_json: bool) -> None:
     if as_json:
         print_json(
             {
@@ -110,10 +120,8 @@ def register(
                 ],
             }
         )
-    else:
-        for job in report.failed:
-            for error in job.errors or [job.status]:
-                click.echo(printable(f"{job.file}: {error}"))
-        print_report_line(printable(str(report)))
-    if report.failed:
-        ctx.exit(1)
+        return
+    for job in report.failed:
+        for error in job.errors or [job.status]:
+            click.echo(printable(f"{job.file}: {error}"))
+    print_report_line(printable(str(report)))

@@ -109,15 +109,8 @@ def index(
     blobpack index s3://bucket/tars/ -o s3://bucket/tars/
     blobpack index foreign.tar --format hfutils
     """
-    # An embedded index goes behind the first end-of-archive marker. In a concatenated tar, the next
-    # members are there. An object in S3 can't be written in place.
     embed = place == "embed"
-    if embed and (output or concatenated or not blob.is_local):
-        raise click.UsageError(
-            "--index embed is for local blobs, and can't be combined with -o or --concatenated"
-        )
-    if format and (embed or facts):
-        raise click.UsageError("--format can't be combined with --index embed or --facts")
+    _check_usage(blob, output, format, embed=embed, facts=facts, concatenated=concatenated)
     several = blobs_in(blob, allow)
     check_allow(allow, several is not None)
     blobs = [blob] if several is None else several
@@ -126,16 +119,9 @@ def index(
             blobs, output, format, concatenated=concatenated, force=force, as_json=as_json
         )
         return
-    kind = FORMATS[format].kind if format else INDEX
-    if embed and not all(one.is_local for one in several or ()):
+    if embed and not all(one.is_local for one in blobs):
         raise click.UsageError(f"--index embed is for local blobs, and {blob} has others")
-    named = FORMATS[format].beside if format else sidecar_of
-    targets = blobs if embed else index_targets(blob, several, output, named)
-    pairs = list(zip(blobs, targets, strict=True))
-    if not embed:
-        # all of them before the first scan, which may take minutes
-        for one, target in pairs:
-            prepare(one, target, kind, force=force, make_folder=several is not None)
+    pairs = list(zip(blobs, _targets(blob, several, output, embed, format, force), strict=True))
     table, reports = [], []
     for one, target in pairs:
         row, report = _index_blob(
@@ -158,9 +144,51 @@ def index(
         _print_as_json(table, several)
     else:
         _print_totals(table, is_local=blob.is_local, are_several=several is not None)
-    for (one, _), report in zip(pairs, reports, strict=True):
+    for one, report in zip(blobs, reports, strict=True):
         where = "" if several is None else f"{one_line(one.text)}: "
         print_left_out(f"{where}without a row", report)
+
+
+def _check_usage(
+    blob: Location,
+    output: Location | None,
+    format: ForeignFormat | None,
+    *,
+    embed: bool,
+    facts: bool,
+    concatenated: bool,
+) -> None:
+    # An embedded index goes behind the first end-of-archive marker. In a concatenated tar, the next
+    # members are there. An object in S3 can't be written in place.
+    if embed and (output or concatenated or not blob.is_local):
+        raise click.UsageError(
+            "--index embed is for local blobs, and can't be combined with -o or --concatenated"
+        )
+    if format and (embed or facts):
+        raise click.UsageError("--format can't be combined with --index embed or --facts")
+
+
+def _targets(
+    blob: Location,
+    several: list[Location] | None,
+    output: Location | None,
+    embed: bool,
+    format: ForeignFormat | None,
+    force: bool,
+) -> list[Location]:
+    """Return where the index of each blob goes.
+
+    All targets are checked before the first scan, which may take minutes.
+    """
+    blobs = [blob] if several is None else several
+    if embed:
+        return blobs
+    kind = FORMATS[format].kind if format else INDEX
+    named = FORMATS[format].beside if format else sidecar_of
+    targets = index_targets(blob, several, output, named)
+    for one, target in zip(blobs, targets, strict=True):
+        prepare(one, target, kind, force=force, make_folder=several is not None)
+    return targets
 
 
 def _print_as_json(table: list[dict[str, Any]], several: list[Location] | None) -> None:

@@ -10,7 +10,7 @@ import json
 from array import array
 from typing import TYPE_CHECKING
 
-from blobpack.errors import BlobNotFoundError, DuplicateNameError
+from blobpack.errors import BlobNotFoundError, DuplicateNameError, FormatError
 from blobpack.foreign.database import encode_database
 from blobpack.foreign.fit import ForeignRows, fit
 from blobpack.foreign.formats.energon import first_headers, scanned_samples
@@ -116,9 +116,14 @@ def _shards_beside(file: IndexFile) -> list[str] | None:
 
 
 def encode(blobs: list[SourceBlob]) -> tuple[bytes, int]:
-    """Write a database of Energon; see table.py."""
-    samples: list[tuple[object, ...]] = []
-    parts: list[tuple[object, ...]] = []
+    """Write a database of Energon; see table.py.
+
+    Raises:
+        DuplicateNameError: two samples have one name.
+        FormatError: a name is not UTF-8, which SQLite's texts are.
+    """
+    samples: list[tuple[int, str, int, int, int]] = []
+    parts: list[tuple[int, int, str, int, int]] = []
     keys: dict[str, str] = {}
     for number, blob in enumerate(blobs):
         grouped, offsets = first_headers(blob.index)
@@ -134,5 +139,11 @@ def encode(blobs: list[SourceBlob]) -> tuple[bytes, int]:
             for row, rest in files:
                 first, last = blob.index._bounds_at(row)
                 parts.append((number, place, rest, first, last - first))
-    made = encode_database(SCHEMA, {"samples": samples, "sample_parts": parts}, INDEXES)
+    try:
+        made = encode_database(SCHEMA, {"samples": samples, "sample_parts": parts}, INDEXES)
+    except UnicodeEncodeError as exc:
+        number = next(row[0] for row in (*samples, *parts) if exc.object in row)
+        raise FormatError(
+            f"{blobs[number].name}: the name {exc.object!r} is not UTF-8, so it can't be in Energon's index"
+        ) from exc
     return made, len(parts)

@@ -44,22 +44,43 @@ PARAMETERS = frozenset(("prefix", "glob", "media_type", "cursor", "limit", *BOUN
 
 def routes(services: Services) -> list[Route]:
     """Return the routes of the API."""
+    api = Api(services)
+    return [
+        Route("/api/v1/blobs", endpoint(services, api.blobs)),
+        Route("/api/v1/blobs/{name:path}/members", endpoint(services, api.members)),
+        Route("/api/v1/blobs/{name:path}", endpoint(services, api.blob)),
+        Route("/api/v1/members/{id}", endpoint(services, api.member)),
+        Route("/api/v1/resolve", endpoint(services, api.resolve), methods=["POST"]),
+    ]
 
-    async def blobs(request: Request, grant: Grant) -> Response:
+
+class Api:
+    """Answers requests to the API."""
+
+    def __init__(self, services: Services) -> None:
+        """Answer from the blobs of a server."""
+        self._services = services
+
+    async def blobs(self, request: Request, grant: Grant) -> Response:
+        """List the blobs that the token covers."""
         check_parameters(request, frozenset())
-        shown = [about(request, blob) for blob in services.blobs if grant.covers_all(blob.name)]
+        shown = [
+            about(request, blob) for blob in self._services.blobs if grant.covers_all(blob.name)
+        ]
         return json_answer({"blobs": shown})
 
-    async def blob(request: Request, grant: Grant) -> Response:
+    async def blob(self, request: Request, grant: Grant) -> Response:
+        """Describe one blob."""
         check_parameters(request, frozenset())
-        found = services.blobs.get(request.path_params["name"])
+        found = self._services.blobs.get(request.path_params["name"])
         if found is None or not grant.covers_all(found.name):
             raise not_found("blob")
         return json_answer(about(request, found))
 
-    async def members(request: Request, grant: Grant) -> Response:
+    async def members(self, request: Request, grant: Grant) -> Response:
+        """List a page of the members of a blob."""
         check_parameters(request, PARAMETERS)
-        found = services.blobs.get(request.path_params["name"])
+        found = self._services.blobs.get(request.path_params["name"])
         prefix = request.query_params.get("prefix", "")
         # a token for a prefix lists what begins with it
         if found is None or not grant.covers_all(found.name, prefix):
@@ -71,30 +92,24 @@ def routes(services: Services) -> list[Route]:
         cursor = f"{found.version}-{after}" if after < len(found.index) else None
         return json_answer({"members": shown, "next_cursor": cursor})
 
-    async def member(request: Request, grant: Grant) -> Response:
+    async def member(self, request: Request, grant: Grant) -> Response:
+        """Describe one member."""
         check_parameters(request, frozenset())
-        found = by_id(services, request.path_params["id"])
+        found = by_id(self._services, request.path_params["id"])
         if found is None or not grant.covers(found.blob.name, found.name):
             raise not_found("member")
         return json_answer(about_member(request, found))
 
-    async def resolve(request: Request, grant: Grant) -> Response:
+    async def resolve(self, request: Request, grant: Grant) -> Response:
+        """Describe the members that references name; null where there is none."""
         check_parameters(request, frozenset())
         refs = texts_in(await body_of(request), "refs")
-        found = [services.blobs.find(ref) for ref in refs]
+        found = [self._services.blobs.find(ref) for ref in refs]
         shown = [
             about_member(request, one) if one and grant.covers(one.blob.name, one.name) else None
             for one in found
         ]
         return json_answer({"members": shown})
-
-    return [
-        Route("/api/v1/blobs", endpoint(services, blobs)),
-        Route("/api/v1/blobs/{name:path}/members", endpoint(services, members)),
-        Route("/api/v1/blobs/{name:path}", endpoint(services, blob)),
-        Route("/api/v1/members/{id}", endpoint(services, member)),
-        Route("/api/v1/resolve", endpoint(services, resolve), methods=["POST"]),
-    ]
 
 
 # What is asked

@@ -95,19 +95,7 @@ def authenticate(request: S3Request, secret_of: SecretOf, now_s: float | None = 
 
 
 def _claim_in_header(request: S3Request, header: bytes, now_s: float) -> Claim:
-    algorithm, _, rest = text_of(header).partition(" ")
-    if algorithm != ALGORITHM:
-        raise S3Error(
-            "InvalidRequest",
-            f"The authorization mechanism you have provided is not supported. Please use {ALGORITHM}.",
-        )
-    fields = dict(part.strip().partition("=")[::2] for part in rest.split(","))
-    if fields.keys() != {"Credential", "SignedHeaders", "Signature"} or not SIGNATURE.fullmatch(
-        fields["Signature"]
-    ):
-        raise _malformed(
-            "it must hold a Credential, SignedHeaders and a Signature of 64 hexadecimal digits"
-        )
+    fields = _fields_of(header)
     timestamp = text_of(request.header(b"x-amz-date") or b"")
     signed_s = _seconds(timestamp)
     if signed_s is None:
@@ -136,6 +124,24 @@ def _claim_in_header(request: S3Request, header: bytes, now_s: float) -> Claim:
         request.query,
         fields["Signature"],
     )
+
+
+def _fields_of(header: bytes) -> dict[str, str]:
+    """Split an Authorization header into its fields."""
+    algorithm, _, rest = text_of(header).partition(" ")
+    if algorithm != ALGORITHM:
+        raise S3Error(
+            "InvalidRequest",
+            f"The authorization mechanism you have provided is not supported. Please use {ALGORITHM}.",
+        )
+    fields = dict(part.strip().partition("=")[::2] for part in rest.split(","))
+    if fields.keys() != {"Credential", "SignedHeaders", "Signature"} or not SIGNATURE.fullmatch(
+        fields["Signature"]
+    ):
+        raise _malformed(
+            "it must hold a Credential, SignedHeaders and a Signature of 64 hexadecimal digits"
+        )
+    return fields
 
 
 def _claim_in_query(request: S3Request, now_s: float) -> Claim:

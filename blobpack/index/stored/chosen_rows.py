@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from blobpack._native.packed import measure
 from blobpack._native.results import FoundRow, row_of_member
 from blobpack.asked_members import row_number
-from blobpack.index.origin import ascends
+from blobpack.index.row_numbers import ascends
 from blobpack.indexfile.footer import PART_ROWS, Footer
 from blobpack.indexfile.name_table import NameTable
 

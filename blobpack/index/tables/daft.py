@@ -8,13 +8,13 @@ from blobpack.index.tables.arrow import need_alone, with_plain_texts
 from blobpack.index.tables.places import places_of
 
 if TYPE_CHECKING:
-    from blobpack.index.index import Index
     from blobpack.index.tables.places import Urls
+    from blobpack.index.tabular import TabularRows
 
 FILE = "file"
 
 
-def to_daft(index: Index, url: Urls | None = None) -> Any:
+def to_daft(index: TabularRows, url: Urls | None = None) -> Any:
     """Return the members as a daft.DataFrame; see Index.to_daft."""
     import numpy as np
 

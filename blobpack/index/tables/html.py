@@ -16,7 +16,7 @@ from blobpack.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from blobpack.index.index import Index
+    from blobpack.index.tabular import TabularRows
     from blobpack.model import Member
 
 # rows shown of the beginning, and of the end
@@ -24,7 +24,7 @@ ROWS_SHOWN = 5
 NAME_SHOWN = 100  # characters
 
 
-def html_table(index: Index) -> str:
+def html_table(index: TabularRows) -> str:
     """Return a table of the first and last rows, whatever the names are."""
     facts = [fact for fact in FACTS if fact in index.facts]
     try:
@@ -41,15 +41,15 @@ def html_table(index: Index) -> str:
     )
 
 
-def _rows(index: Index, facts: list[str]) -> Iterator[str]:
+def _rows(index: TabularRows, facts: list[str]) -> Iterator[str]:
     first = min(len(index), ROWS_SHOWN)
     last = max(first, len(index) - ROWS_SHOWN)
-    for row, member in enumerate(index[:first]):
-        yield _row(row, member, facts)
+    for row in range(first):
+        yield _row(row, index._member_at(row), facts)
     if last > first:
         yield f"<tr>{'<td>…</td>' * (4 + len(facts))}</tr>"
-    for row, member in enumerate(index[last:], last):
-        yield _row(row, member, facts)
+    for row in range(last, len(index)):
+        yield _row(row, index._member_at(row), facts)
 
 
 def _row(row: int, member: Member, facts: list[str]) -> str:

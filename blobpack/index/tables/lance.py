@@ -13,8 +13,8 @@ from blobpack.index.tables.places import places_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from blobpack.index.index import Index
     from blobpack.index.tables.places import Places, Urls
+    from blobpack.index.tabular import TabularRows
 
 PAYLOAD = "payload"
 # rows that are written at a time: each of them holds the URL of its blob
@@ -24,7 +24,7 @@ STORAGE_VERSION = "2.2"
 
 
 def to_lance(
-    index: Index,
+    index: TabularRows,
     target: str,
     url: Urls | None = None,
     storage_options: Mapping[str, str] | None = None,

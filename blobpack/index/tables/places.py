@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from blobpack.index.origin import as_array, origin_of
+from blobpack.index.origin import origin_of
+from blobpack.index.row_numbers import rows_as_array
 from blobpack.model import check_several, shown
 from blobpack.stores.arguments import is_place, location_of
 from blobpack.stores.location import Location
@@ -95,7 +96,7 @@ def places_of(index: Rows, url: Urls | None) -> Places:
     if found is None or len(blobs) == 1:
         return Places(given, np.zeros(len(index), np.int64))
     first_rows = np.array([blob.first_row for blob in blobs], np.int64)
-    return Places(given, np.searchsorted(first_rows, as_array(found[1]), side="right") - 1)
+    return Places(given, np.searchsorted(first_rows, rows_as_array(found[1]), side="right") - 1)
 
 
 def _reader_and_rows(index: Rows) -> tuple[_Reader, range | NDArray[np.int64]] | None:

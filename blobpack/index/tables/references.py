@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from blobpack.index.tables.places import places_of
 
 if TYPE_CHECKING:
-    from blobpack.index.index import Index
     from blobpack.index.tables.places import Urls
+    from blobpack.index.tabular import TabularRows
 
 VERSION = 1
 # what begins a template in a URL; a URL that holds it can't be written as one
 TEMPLATE = "{{"
 
 
-def to_references(index: Index, url: Urls | None = None) -> dict[str, Any]:
+def to_references(index: TabularRows, url: Urls | None = None) -> dict[str, Any]:
     """Return references to the members; see Index.to_references."""
     places = places_of(index, url)
     urls = [each if "://" in each else f"file://{each}" for each in places.urls]

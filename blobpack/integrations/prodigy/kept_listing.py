@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blobpack.errors import FormatError, StorageError
-from blobpack.stores.access.objects import Listed
+from blobpack.stores.access.listed import Listed
 from blobpack.stores.s3.client import client_of
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from blobpack.stores.access.objects import Listed
+    from blobpack.stores.access.listed import Listed
 
 
 class ListingAhead:

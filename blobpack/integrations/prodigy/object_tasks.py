@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from blobpack.stores.access.objects import Listed
+    from blobpack.stores.access.listed import Listed
     from blobpack.stores.stats import Stats
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from blobpack.errors import FactsMissingError, FormatError
-from blobpack.index.origin import as_array, origin_of
+from blobpack.index.origin import origin_of
+from blobpack.index.row_numbers import rows_as_array
 from blobpack.index.tables.arrow import to_arrow_table
 from blobpack.model import RayColumn, check_choice, check_several, redacted
 from blobpack.reading.decode import decode_image
@@ -145,7 +146,7 @@ class Tables:
     def _images(self, reader: Reader, members: Index) -> pa.Array:
         if not len(members):
             return pa.nulls(0)
-        rows = as_array(origin_of(members).rows).tolist()
+        rows = rows_as_array(origin_of(members).rows).tolist()
         keep_freed_memory()
         images = [
             decode_image(payload, Named(reader, row), self.wanted)
@@ -186,7 +187,7 @@ class _IndexColumns:
 
     @property
     def _rows(self) -> NDArray[np.int64]:
-        return as_array(origin_of(self._members).rows)
+        return rows_as_array(origin_of(self._members).rows)
 
     def _array(self, name: str) -> Any:
         if name == "row":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from blobpack.index.origin import as_array
+from blobpack.index.row_numbers import rows_as_array
 from blobpack.integrations.ray.columns import PAYLOADS
 from blobpack.integrations.ray.selection import SomeMembers
 
@@ -35,7 +35,7 @@ def matching(
     columns = [name for name in tables.columns if name not in PAYLOADS]
     # The sizes are needed later, to cut the members into runs of about equal bytes.
     facts = replace(tables, columns=tuple(dict.fromkeys([*columns, "size"])))
-    rows, sizes, first = as_array(selection.rows), [np.zeros(0, np.int64)], 0
+    rows, sizes, first = rows_as_array(selection.rows), [np.zeros(0, np.int64)], 0
     places = [np.zeros(0, np.int64)]
     for table in facts.of_rows(reader, selection.rows):
         numbered = table.append_column(PLACE, pa.array(np.arange(first, first + len(table))))

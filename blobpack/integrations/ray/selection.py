@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from blobpack.index.origin import as_array, origin_of
+from blobpack.index.origin import origin_of
+from blobpack.index.row_numbers import rows_as_array
 from blobpack.integrations.ray.where import narrowed
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def select(reader: Reader, where: Where | None, order: RayOrder, seed: int) -> S
     if where is None and order == "archive":
         return AllMembers(reader)
     chosen = reader.index if where is None else narrowed(reader.index, where)
-    rows = as_array(origin_of(chosen).rows)
+    rows = rows_as_array(origin_of(chosen).rows)
     sizes = chosen.offset_end - chosen.offset_start
     if order != "archive":
         places = _places(chosen, order, seed)

@@ -44,6 +44,9 @@ IMAGES = frozenset(
 NUMBERS = frozenset(("cls", "class", "count", "id", "index", "inx"))
 TEXTS = frozenset(("text", "transcript", "txt"))
 JSON = frozenset(("jsn", "json"))
+# What a wrong payload raises. np.load raises EOFError for no bytes, SyntaxError for some headers, and MemoryError for a header
+# that promises too much. PyTorch raises TypeError for arrays of texts, and json RecursionError for many brackets.
+WRONG_VALUES = (ValueError, EOFError, SyntaxError, MemoryError, TypeError, RecursionError)
 
 
 class Decoders:
@@ -79,7 +82,11 @@ class Decoders:
         """
         if field in self.own:
             own = self.own[field]
-            return payload if own is None else own(payload)
+            try:
+                return payload if own is None else own(payload)
+            except Exception as exc:
+                exc.add_note(f"while decoding {where}")
+                raise
         kind = field.rpartition(".")[2]
         if kind in IMAGES:
             return self.to_tensor(channels_first(decode_image(payload, where, self.wanted)))
@@ -91,13 +98,20 @@ class Decoders:
             if kind in JSON:
                 return json.loads(payload)
             if kind == "npy":
-                return self.to_tensor(np.load(io.BytesIO(payload), allow_pickle=False))
+                return self.to_tensor(native(np.load(io.BytesIO(payload), allow_pickle=False)))
         except ImageError:
             raise
-        # np.load raises EOFError for no bytes, and SyntaxError for some headers
-        except (ValueError, EOFError, SyntaxError) as exc:
+        except WRONG_VALUES as exc:
             raise FormatError(f"{where}: not a value of the field {field}: {exc}") from exc
         return payload
+
+
+def native(array: Any) -> Any:
+    """Return an array in the byte order of this machine; PyTorch takes no other."""
+    # a .npz file is not an array, and PyTorch says so
+    if not isinstance(array, np.ndarray) or array.dtype.isnative:
+        return array
+    return array.astype(array.dtype.newbyteorder("="))
 
 
 def channels_first(pixels: NDArray[Any]) -> NDArray[Any]:

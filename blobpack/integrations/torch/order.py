@@ -53,13 +53,21 @@ class Plan(NamedTuple):
             return self.samples // self.batch // self.ranks * self.ranks
         return -(-self.samples // self.batch)
 
-    def blocks_of(self, rank: int, worker: int, workers: int) -> range:
-        """Return the numbers of the blocks that a worker of a rank gets in an epoch."""
-        return range(rank + self.ranks * worker, self.blocks, self.ranks * workers)
+    def blocks_of(self, rank: int, worker: int = 0, workers: int = 1, *, first: int = 0) -> range:
+        """Return the numbers of the blocks that a worker of a rank gets in an epoch, or the whole rank.
 
-    def samples_of(self, rank: int, worker: int = 0, workers: int = 1) -> int:
-        """Return how many samples a worker of a rank gets in an epoch, or the whole rank."""
-        mine = self.blocks_of(rank, worker, workers)
+        Args:
+            rank: Number of the rank, from 0.
+            worker: Number of the worker in its rank, from 0.
+            workers: Number of workers of the rank.
+            first: Blocks of the rank that nobody reads. A DataLoader takes its first batch from worker 0, so that worker gets
+                the first block behind them.
+        """
+        return range(rank + self.ranks * (first + worker), self.blocks, self.ranks * workers)
+
+    def samples_of(self, rank: int, worker: int = 0, workers: int = 1, *, first: int = 0) -> int:
+        """Return how many samples a worker of a rank gets in an epoch, or the whole rank; see blocks_of."""
+        mine = self.blocks_of(rank, worker, workers, first=first)
         missing = max(0, self.blocks * self.batch - self.samples)
         return len(mine) * self.batch - (missing if self.blocks - 1 in mine else 0)
 
@@ -100,7 +108,7 @@ class EpochOrder:
         return np.concatenate(parts)
 
     def of_worker(
-        self, rank: int, worker: int, workers: int, *, begin: int = 0
+        self, rank: int, worker: int, workers: int, *, first: int = 0, begin: int = 0
     ) -> Iterator[NDArray[np.int64]]:
         """Yield the blocks of a worker, in order.
 
@@ -108,10 +116,11 @@ class EpochOrder:
             rank: Number of the rank, from 0.
             worker: Number of the worker in its rank, from 0.
             workers: Number of workers of the rank.
+            first: Blocks of the rank that nobody reads; see Plan.blocks_of.
             begin: Samples of the worker to leave out at the beginning, because they were read before.
         """
         done, part = divmod(begin, self._plan.batch)
-        for number in self._plan.blocks_of(rank, worker, workers)[done:]:
+        for number in self._plan.blocks_of(rank, worker, workers, first=first)[done:]:
             yield self.block(number)[part:]
             part = 0
 

@@ -61,27 +61,28 @@ def rank_and_ranks(rank: int | None, ranks: int | None) -> tuple[int, int]:
 
 
 class SharedEpoch:
-    """The number of the next epoch, which the workers of a DataLoader see, too, also those that it keeps."""
+    """The epoch that the next iteration reads, which the workers of a DataLoader see, too, also those that it keeps."""
 
     def __init__(self) -> None:
-        # the number, and whether the caller chose it; PyTorch passes a shared tensor to workers that it starts by any method
-        self._tensor = torch.zeros(2, dtype=torch.int64).share_memory_()
+        # Its number, the batch at which it begins, and whether the caller chose it. PyTorch passes a shared tensor to workers
+        # that it starts by any method.
+        self._tensor = torch.zeros(3, dtype=torch.int64).share_memory_()
 
-    @property
-    def number(self) -> int:
-        """The number."""
-        return int(self._tensor[0].item())
+    def read(self) -> tuple[int, int]:
+        """Return the number of the epoch, and that of the batch at which it begins."""
+        number, batch, _ = self._tensor.tolist()
+        return number, batch
 
-    @number.setter
-    def number(self, number: int) -> None:
-        self._tensor[0] = number
+    def write(self, number: int, batch: int) -> None:
+        """Set both numbers."""
+        self._tensor[0], self._tensor[1] = number, batch
 
     @property
     def is_chosen(self) -> bool:
-        """Whether the caller has chosen a number."""
-        return bool(self._tensor[1].item())
+        """Whether the caller has chosen an epoch."""
+        return bool(self._tensor[2].item())
 
-    def choose(self, number: int) -> None:
-        """Set the number that the caller has chosen."""
-        self._tensor[1] = 1
-        self.number = number
+    def choose(self, number: int, batch: int) -> None:
+        """Set the numbers that the caller has chosen."""
+        self._tensor[2] = 1
+        self.write(number, batch)

@@ -92,8 +92,9 @@ class BlobStream(IterableDataset):  # type: ignore[misc] # PyTorch is optional, 
             len(self._samples), batch_size, shuffle, run, window, ranks, bool(drop_last)
         )
         self._epoch = SharedEpoch()
-        # the epoch that is read now, and how many of its samples this process, or this worker of a DataLoader, has yielded
-        self._epoch_read = 0
+        # The epoch that is read now, and the batch at which its iteration began; how many samples this process, or this worker
+        # of a DataLoader, has yielded since then.
+        self._begun = (0, 0)
         self._position = 0
         # where the next iteration begins, and the number of workers for which this holds
         self._resumed = NOT_RESUMED
@@ -105,21 +106,27 @@ class BlobStream(IterableDataset):  # type: ignore[misc] # PyTorch is optional, 
     @property
     def epoch(self) -> int:
         """Number of the epoch that the next iteration reads, which decides the order if samples are shuffled."""
-        return self._epoch.number
+        return self._epoch.read()[0]
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: int, *, batch: int = 0) -> None:
         """Choose the epoch that the next iteration reads; workers that a DataLoader keeps read it, too.
 
-        If a state within another epoch was loaded, the next iteration does not continue it.
+        If a state was loaded, and this is another epoch or another batch, the next iteration does not continue the state.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+            batch: Number of the batch of this rank at which iterations begin, until this function is called again. So an epoch
+                that was stopped is continued by any number of workers.
 
         Raises:
-            TypeError: the number is not a whole number.
-            ValueError: the number is negative.
+            TypeError: a number is not a whole number.
+            ValueError: a number is negative, or an epoch does not have so many batches.
         """
         check_number("epoch", epoch, 0)
-        self._epoch.choose(epoch)
+        check_number("batch", batch, 0, len(self._plan.blocks_of(self._rank)))
+        self._epoch.choose(epoch, batch)
         # without an iteration after it, a state that was loaded
-        if self._resumed != NOT_RESUMED and epoch != self._epoch_read:
+        if self._resumed != NOT_RESUMED and (epoch, batch) != self._begun:
             self._resumed, self._position = NOT_RESUMED, 0
 
     def __iter__(self) -> Iterator[Any]:
@@ -138,9 +145,11 @@ class BlobStream(IterableDataset):  # type: ignore[misc] # PyTorch is optional, 
             )
         # a state at the end of its epoch may be of another epoch than the next one
         if not self._position:
-            self._epoch_read = self.epoch
-        order = EpochOrder(self._plan, self._epoch_read)
-        blocks = order.of_worker(self._rank, worker, workers, begin=self._position)
+            self._begun = self._epoch.read()
+        epoch, first = self._begun
+        blocks = EpochOrder(self._plan, epoch).of_worker(
+            self._rank, worker, workers, first=first, begin=self._position
+        )
         return self._iterate(blocks, self._position)
 
     def _iterate(self, blocks: Iterator[NDArray[np.int64]], position: int) -> Iterator[Any]:
@@ -156,14 +165,16 @@ class BlobStream(IterableDataset):  # type: ignore[misc] # PyTorch is optional, 
         In a DataLoader with workers, each worker has a state, which torchdata's StatefulDataLoader collects. Then the same
         number of workers must continue.
         """
-        epoch, position = self._epoch_read, self._position
+        begun, position = self._begun, self._position
         # set_epoch may have chosen the next epoch meanwhile. It counts only at the end of this one. A worker is at its end
         # before others are, so there it never counts.
-        is_over = self._is_at_end(position) and epoch != self.epoch and not in_worker()
+        chosen = self._epoch.read()
+        is_over = self._is_at_end(position, begun[1]) and begun != chosen and not in_worker()
         if not position or is_over:
-            epoch, position = self.epoch, 0
+            begun, position = chosen, 0
         return {
-            "epoch": epoch,
+            "epoch": begun[0],
+            "batch": begun[1],
             "position": position,
             "workers": worker_and_workers()[1],
             "plan": self._plan._asdict(),
@@ -186,16 +197,17 @@ class BlobStream(IterableDataset):  # type: ignore[misc] # PyTorch is optional, 
                 f"{name} was {theirs.get(name)} and is {ours[name]}" for name in differing
             )
             raise ValueError(f"the state belongs to another order of samples: {listed}")
-        epoch, position = state["epoch"], state["position"]
-        check_number("epoch", epoch, 0)
-        check_number("position", position, 0)
+        for name in ("epoch", "batch", "position"):
+            check_number(name, state[name], 0)
+        begun, position = (state["epoch"], state["batch"]), state["position"]
         # A StatefulDataLoader passes the state on when the next epoch begins. After the end of an epoch, the caller has
         # chosen the next one by then.
-        if not (self._is_at_end(position) and self._epoch.is_chosen):
-            self._epoch.number = epoch
-        self._epoch_read, self._position = epoch, position
+        if not (self._is_at_end(position, begun[1]) and self._epoch.is_chosen):
+            self._epoch.write(*begun)
+        self._begun, self._position = begun, position
         self._resumed = position, state["workers"]
 
-    def _is_at_end(self, position: int) -> bool:
-        """Return whether this worker yields no sample behind a position in its epoch."""
-        return position >= self._plan.samples_of(self._rank, *worker_and_workers())
+    def _is_at_end(self, position: int, first: int) -> bool:
+        """Return whether this worker yields no sample behind a position, in an iteration that began at a batch."""
+        worker, workers = worker_and_workers()
+        return position >= self._plan.samples_of(self._rank, worker, workers, first=first)

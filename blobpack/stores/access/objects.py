@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from blobpack.errors import BlobNotFoundError
 from blobpack.stores.access.uploads import NO_PROPERTIES, Properties
@@ -14,25 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from blobpack.model import Property
+    from blobpack.stores.access.listed import Listed
     from blobpack.stores.base import Store
     from blobpack.stores.clouds.upload import CloudUpload
     from blobpack.stores.location import Location
     from blobpack.stores.s3.signing import Signatures
     from blobpack.stores.s3.upload import Upload
-
-
-class Listed(NamedTuple):
-    """An object in a listing.
-
-    Attributes:
-        key: Key of the object.
-        size: Size in bytes.
-        version: ETag; "" if the server sends none.
-    """
-
-    key: str
-    size: int
-    version: str
 
 
 def list_objects(prefix: Location, counters: Counters | None = None) -> list[Listed]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from blobpack.stores.access.objects import Listed
+    from blobpack.stores.access.listed import Listed
     from blobpack.stores.location import Location
 
 # connections and credentials are kept for this many buckets

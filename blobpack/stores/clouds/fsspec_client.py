@@ -18,7 +18,7 @@ from fsspec.core import url_to_fs
 from fsspec.spec import AbstractFileSystem
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores.access.objects import Listed
+from blobpack.stores.access.listed import Listed
 from blobpack.stores.clouds.client import Client, Wanted, Writer
 from blobpack.stores.clouds.schemes import MEMORY
 from blobpack.stores.http.etag import differ

@@ -14,7 +14,7 @@ import obstore
 from obstore import exceptions
 
 from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
-from blobpack.stores.access.objects import Listed
+from blobpack.stores.access.listed import Listed
 from blobpack.stores.clouds.client import Client, Wanted, Writer
 from blobpack.stores.clouds.condition import SIGN_IN_FAILED, send_on_condition
 from blobpack.stores.http.etag import differ, is_strong, with_quotes

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from blobpack.errors import BlobNotFoundError
+from blobpack.errors import BlobNotFoundError, StorageError
 from blobpack.wording import setting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from blobpack.errors import StorageError
 
 # operation of boto3's client → the right that AWS asks for (Service Authorization Reference, "Actions for Amazon S3")
 RIGHTS = {
@@ -51,6 +49,34 @@ UNLISTED_STATUSES = (403, 404, 405, 501)
 NOT_IMPLEMENTED = 501
 FORBIDDEN = 403
 CONFLICT = 409
+
+
+class Answered(dict[str, Any]):
+    """An answer of S3, or a part of it. If it lacks a field that is asked for, a StorageError says so."""
+
+    def __init__(self, fields: Mapping[str, Any], problem: str) -> None:
+        """Wrap an answer as boto3 returns it.
+
+        Args:
+            fields: The answer.
+            problem: How the error message begins.
+        """
+        super().__init__(fields)
+        self._problem = problem
+
+    def __missing__(self, name: str) -> Any:
+        """Raise the error for a missing field."""
+        raise self.lacks(name)
+
+    def lacks(self, name: str) -> StorageError:
+        """Return the error for a field that is missing."""
+        return StorageError(f"{self._problem}, but without {name}")
+
+    def rows(self, name: str) -> list[Answered]:
+        """Return the parts of a list in the answer, such as "Contents"; none if it is missing."""
+        return [Answered(row, self._problem) for row in self.get(name, ())]
+
+
 # User and password in the URL of a server or proxy. boto3 hides them only in some of its messages.
 USER = re.compile(r"(?<=//)[^\s\"'`]*@")
 

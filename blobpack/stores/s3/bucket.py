@@ -12,6 +12,7 @@ from blobpack.errors import BlobChangedError, BlobNotFoundError, StorageError
 from blobpack.stores.http.etag import with_quotes
 from blobpack.stores.http.response import NO_ID, describe_attempts, says_expired
 from blobpack.stores.s3.answers import (
+    Answered,
     attempts_in,
     described,
     harmless,
@@ -93,7 +94,7 @@ class Bucket:
         """Return the bucket of an object or prefix."""
         return cls(location.bucket, counters, location.access.s3)
 
-    def ask(self, operation: str, *, what: str, **arguments: Any) -> dict[str, Any]:
+    def ask(self, operation: str, *, what: str, **arguments: Any) -> Answered:
         """Call an operation of boto3's S3 client on the bucket.
 
         Args:
@@ -119,7 +120,7 @@ class Bucket:
 
     def _ask_once(
         self, client: S3Client, operation: str, arguments: dict[str, Any], what: str
-    ) -> dict[str, Any]:
+    ) -> Answered:
         """Call an operation of boto3's S3 client; see ask.
 
         Raises:
@@ -149,12 +150,17 @@ class Bucket:
             raise StorageError(f"{url}: can't {what}: {described(exc)}") from harmless(exc)
         except ResponseParserError as exc:
             raise StorageError(f"{url}: can't {what}: {_not_s3(client)}, but with {exc}") from exc
+        # boto3 decodes the keys of listings
+        except KeyError as exc:
+            raise StorageError(
+                f"{url}: can't {what}: {_not_s3(client)}, but without {exc}"
+            ) from exc
         self._count(operation, arguments, response, began)
         if is_web_page(response):
             if "Body" in response:
                 response["Body"].close()
             raise StorageError(f"{url}: can't {what}: {_not_s3(client)}, but with a web page")
-        return response
+        return Answered(response, f"{url}: can't {what}: {_not_s3(client)}")
 
     def _count(
         self, operation: str, arguments: dict[str, Any], response: Mapping[str, Any], began: float
@@ -216,20 +222,21 @@ class ObjectKey(NamedTuple):
             ) from harmless(exc)
         return signed.partition("?")[0]
 
-    def ask(self, operation: str, *, what: str, **arguments: Any) -> dict[str, Any]:
+    def ask(self, operation: str, *, what: str, **arguments: Any) -> Answered:
         """Call an operation of boto3's S3 client on the object; see Bucket.ask."""
         if self.version_id and operation.startswith(READS):
             arguments = {"VersionId": self.version_id, **arguments}
         return self.bucket.ask(operation, what=what, Key=self.key, **arguments)
 
-    def head(self, *, what: str) -> dict[str, Any]:
+    def head(self, *, what: str) -> Answered:
         """Ask for the object's size and ETag, which is "" if the server sends none.
 
         Raises:
             BlobNotFoundError: no such bucket or key.
         """
         found = self.ask("head_object", what=what)
-        return found | {"ETag": with_quotes(found.get("ETag", ""))}
+        found["ETag"] = with_quotes(found.get("ETag", ""))
+        return found
 
 
 def request_id(response: Mapping[str, Any]) -> str:

@@ -107,7 +107,17 @@ class Condition:
         """
         if self._replaces:
             self._wait_until_alone(upload_id)
-        # Also if S3 will check the condition by itself: on Ceph RGW, which ignores it, there is no other check.
+        self.look()
+
+    def look(self) -> None:
+        """Check the condition right before the request that makes the object.
+
+        Also if S3 will check it by itself: servers that ignore it have no other check. Ceph RGW ignores it for objects of
+        several parts; nanio, s3rver and rclone's server for all.
+
+        Raises:
+            BlobChangedError: the condition is not met.
+        """
         if self._replaces or self._new:
             self._check_object()
 

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from blobpack.errors import StorageError
 from blobpack.look_ahead import map_ahead
-from blobpack.stores.access.objects import Listed
+from blobpack.stores.access.listed import Listed
 from blobpack.stores.http.etag import with_quotes
 from blobpack.stores.s3.answers import FORBIDDEN, described, harmless
 from blobpack.stores.s3.client import NO_OPTIONS, client_of
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blobpack.stores.access.s3_options import S3Options
+    from blobpack.stores.s3.answers import Answered
     from blobpack.stores.s3.bucket import Bucket, ObjectKey
 
 log = logging.getLogger(__name__)
@@ -137,15 +138,19 @@ def _walk(bucket: Bucket, prefix: str) -> Iterator[Listed]:
         yield from _objects_of(page)
         if not page.get("IsTruncated"):
             return
-        more = {"ContinuationToken": page["NextContinuationToken"]}
+        token = page["NextContinuationToken"]
+        # such a listing would never end
+        if token == more.get("ContinuationToken"):
+            raise page.lacks("another NextContinuationToken")
+        more = {"ContinuationToken": token}
 
 
-def _page(bucket: Bucket, prefix: str, **arguments: Any) -> dict[str, Any]:
+def _page(bucket: Bucket, prefix: str, **arguments: Any) -> Answered:
     return bucket.ask("list_objects_v2", what="list objects", Prefix=prefix, **arguments)
 
 
-def _objects_of(page: dict[str, Any]) -> list[Listed]:
+def _objects_of(page: Answered) -> list[Listed]:
     return [
         Listed(found["Key"], found["Size"], with_quotes(found.get("ETag", "")))
-        for found in page.get("Contents", ())
+        for found in page.rows("Contents")
     ]

@@ -262,6 +262,7 @@ class Multipart:
             {"PartNumber": number, "ETag": etag, **self._checksums.get(number, {})}
             for number, etag in self._etags.items()
         ]
+        etag = ""
         try:
             response = self._target.ask(
                 "complete_multipart_upload",
@@ -274,25 +275,35 @@ class Multipart:
             # If the first response was lost, boto3 sent the request again, and S3 no longer knew the upload.
             if not self._is_there():
                 raise
-            response = {}
+        else:
+            etag = response.get("ETag", "")
+        # Ceph RGW 16 sends an empty ETag, and RGW 18 one without quotes. Readers compare with the ETag of a HEAD. With
+        # SSE-KMS the ETag is another one, too. If it came from no S3 server, there is no object.
+        if etag != f'"{self._expected_etag()}"':
+            etag = self._head_etag()
         # From here on there is nothing to abort.
         self.id = ""
-        # Ceph RGW 16 sends an empty ETag, and RGW 18 one without quotes. Readers compare with the ETag of a HEAD.
-        etag: str = response.get("ETag", "")
-        return etag if etag.endswith('"') else self._head_etag()
+        return etag
 
     def _head_etag(self) -> str:
         etag: str = self._target.head(what="look at the object")["ETag"]
         return etag
 
     def _is_there(self) -> bool:
-        """Return whether the object was made of these parts: then its ETag is the MD5 of the MD5s of the parts."""
+        """Return whether the object was made of these parts."""
+        try:
+            return _bare(self._head_etag()) == self._expected_etag()
+        except StorageError:
+            return False
+
+    def _expected_etag(self) -> str:
+        """Return the ETag of an object that is made of these parts: the MD5 of the MD5s of the parts; "" if unknown."""
         try:
             digests = b"".join(bytes.fromhex(_bare(etag)) for etag in self._etags.values())
-            found = self._head_etag()
-        except (StorageError, ValueError):
-            return False
-        return _bare(found) == f"{_md5(digests).hex()}-{self.parts}"
+        # with SSE-KMS, for example
+        except ValueError:
+            return ""
+        return f"{_md5(digests).hex()}-{self.parts}"
 
     def abort(self) -> None:
         """Have S3 delete the parts, if there are any; Ctrl-C waits until it has.

@@ -96,7 +96,7 @@ def list_uploads(bucket: Bucket, prefix: str) -> Iterator[Unfinished]:
     marker: dict[str, str] = {}
     while True:
         page = bucket.ask("list_multipart_uploads", what="list uploads", Prefix=prefix, **marker)
-        for found in page.get("Uploads", ()):
+        for found in page.rows("Uploads"):
             yield Unfinished(found["Initiated"], found["UploadId"], bucket.name, found["Key"])
         if not page.get("IsTruncated"):
             return
@@ -119,7 +119,7 @@ def list_parts(target: ObjectKey, upload_id: str) -> dict[int, SentPart]:
         page = target.ask(
             "list_parts", what="list parts", UploadId=upload_id, PartNumberMarker=marker
         )
-        for part in page.get("Parts", ()):
+        for part in page.rows("Parts"):
             parts[part["PartNumber"]] = SentPart(part["Size"], part["ETag"])
         if not page.get("IsTruncated"):
             return parts

@@ -7,6 +7,7 @@ sent with its MD5, which S3 checks. Memory holds the parts being sent and the on
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -260,6 +261,7 @@ class Upload(Sink):
             StorageError: S3 refused or could not be reached.
         """
         if not self.multipart.id:
+            self._condition.look()
             if self._ready:
                 self._ready()
             self._put_whole()
@@ -301,7 +303,10 @@ class Upload(Sink):
         except StorageError as exc:
             raise explain_refusal(exc, self._properties) from exc
         etag = with_quotes(response.get("ETag", ""))
-        self.version = etag or self._target.head(what="look at the object")["ETag"]
+        # With SSE-KMS the ETag is another one. If it came from no S3 server, there is no object.
+        if etag != f'"{hashlib.md5(self._part, usedforsecurity=False).hexdigest()}"':
+            etag = self._target.head(what="look at the object")["ETag"]
+        self.version = etag
         check_kept(self._target, self._properties)
 
     def _is_there(self) -> bool:
@@ -309,7 +314,7 @@ class Upload(Sink):
         try:
             head = self._target.head(what="look at the object")
             size = len(self._part)
-            return head["ContentLength"] == size and (
+            return bool(head["ContentLength"] == size) and (
                 not size or fetch(self._target, size, head["ETag"], 0, size) == self._part
             )
         except StorageError:

@@ -75,7 +75,6 @@ def test_columns_of_other_arrow_types(tmp_path: Path) -> None:
         [
             (names.dictionary_encode(), values.dictionary_encode()),
             (names.cast(pa.large_string()), values.cast(pa.binary(2))),
-            (names.cast(pa.string_view()), values.cast(pa.binary_view())),
         ]
     ):
         rows = pa.table({"name": name, "bytes": value})

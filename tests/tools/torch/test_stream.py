@@ -196,6 +196,46 @@ def test_a_state_at_the_end_of_an_epoch_is_that_of_the_next_one_once_it_is_chose
     assert list(second) == list(first)
 
 
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+def test_any_number_of_workers_continues_at_a_batch(tar: Path, workers: int) -> None:
+    whole = [batches(DataLoader(at(tar, epoch), batch_size=BATCH)) for epoch in (0, 3, 4)]
+    for batch in (1, 4, 9, 10):
+        made = at(tar, 3, batch=batch)
+        loader = DataLoader(
+            made, batch_size=BATCH, num_workers=workers, persistent_workers=workers > 0
+        )
+        assert batches(loader) == whole[1][batch:]
+        # until an epoch is chosen again
+        assert batches(loader) == whole[1][batch:]
+        made.set_epoch(4)
+        assert batches(loader) == whole[2]
+
+
+def at(tar: Path, epoch: int, **batch: int) -> BlobStream:
+    made = stream(tar)
+    made.set_epoch(epoch, **batch)
+    return made
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_state_of_an_iteration_that_began_at_a_batch(tar: Path, workers: int) -> None:
+    whole = batches(DataLoader(at(tar, 3), batch_size=BATCH))
+    first = StatefulDataLoader(at(tar, 3, batch=4), batch_size=BATCH, num_workers=workers)
+    iterator = iter(first)
+    taken = [next(iterator)[0].tolist() for _ in range(3)]
+    state = pickle.loads(pickle.dumps(first.state_dict()))
+    del iterator
+    second = StatefulDataLoader(stream(tar), batch_size=BATCH, num_workers=workers)
+    second.load_state_dict(state)
+    assert taken + batches(second) == whole[4:]
+
+
+def test_a_batch_that_an_epoch_does_not_have_is_refused(tar: Path) -> None:
+    for wrong, error in ((11, ValueError), (-1, ValueError), ("1", TypeError)):
+        with pytest.raises(error, match="batch"):
+            at(tar, 0, batch=wrong)
+
+
 def test_a_state_within_a_batch_continues_without_a_data_loader(tar: Path) -> None:
     whole = [label for (label,) in stream(tar)]
     for stop in (1, 15, 16, 17, 149, 150):

@@ -1,0 +1,104 @@
+"""Answers with status 200 that no S3 server sends: one error of ours says what is missing, and nothing counts as written."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from lookalike import Answer, Asked, Lookalike
+from s3server import close_idle_connections, forget_clients
+
+import blobpack
+from blobpack import BlobNotFoundError, BlobpackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+LARGE = {f"{n}.jpg": bytes([n]) * (3 << 20) for n in range(3)}
+
+
+class Editing(Lookalike):
+    """A proxy that edits the XML of some answers, which a test chooses."""
+
+    wanted: Callable[[Asked], bool] = staticmethod(lambda _: False)
+    pattern, put = b"", b""
+
+    def change(self, asked: Asked, answer: Answer) -> Answer:
+        """Return what the client gets."""
+        if not self.wanted(asked):
+            return answer
+        return answer._replace(body=re.sub(self.pattern, self.put, answer.body, flags=re.DOTALL))
+
+
+@pytest.fixture
+def proxy(s3_env, monkeypatch) -> Iterator[Editing]:
+    with Editing(s3_env) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
+        forget_clients()
+        yield proxy
+        close_idle_connections()
+
+
+def is_list(asked: Asked) -> bool:
+    return "list-type" in asked.query
+
+
+def is_list_of_uploads(asked: Asked) -> bool:
+    return asked.method == "GET" and "uploads" in asked.query
+
+
+@pytest.mark.parametrize(
+    ("pattern", "put", "missing"),
+    [
+        (rb"<Size>.*?</Size>", b"", "Size"),
+        (rb"<Key>.*?</Key>", b"", "Key"),
+        (rb"<IsTruncated>false<", b"<IsTruncated>true<", "NextContinuationToken"),
+        (
+            rb"<IsTruncated>false<",
+            b"<NextContinuationToken>x</NextContinuationToken><IsTruncated>true<",
+            "another NextContinuationToken",
+        ),
+    ],
+)
+def test_a_listing(s3_env, bucket, proxy, tmp_path: Path, pattern, put, missing):
+    s3_env.put(bucket, "in/a.jpg", b"a")
+    proxy.wanted, proxy.pattern, proxy.put = is_list, pattern, put
+    with pytest.raises(BlobpackError, match=f"is not an S3 server: .*without '?{missing}"):
+        blobpack.pack(f"s3://{bucket}/in/", tmp_path / "out.tar", all_files=True)
+
+
+def test_a_listing_of_uploads(bucket, proxy):
+    url = f"s3://{bucket}/out.tar"
+    blobpack.pack({"a.jpg": b"a"}, url, all_files=True)
+    proxy.wanted = is_list_of_uploads
+    proxy.pattern, proxy.put = rb"<IsTruncated>false<", b"<IsTruncated>true<"
+    with pytest.raises(BlobpackError, match="without NextKeyMarker"):
+        blobpack.append(url, {"b.jpg": b"b"}, all_files=True)
+    assert len(blobpack.open_blob(url)) == 1
+
+
+def test_an_upload_without_an_id(bucket, proxy):
+    proxy.wanted = lambda asked: asked.method == "POST" and "uploads" in asked.query
+    proxy.pattern = rb"<UploadId>.*</UploadId>"
+    with pytest.raises(BlobpackError, match=r"can't begin an upload: .*without UploadId"):
+        blobpack.pack(LARGE, f"s3://{bucket}/out.tar", all_files=True)
+
+
+DONE = b"<CompleteMultipartUploadResult><ETag>&quot;x&quot;</ETag></CompleteMultipartUploadResult>"
+
+
+@pytest.mark.parametrize(
+    ("members", "body"), [(LARGE, DONE), ({"a.jpg": b"a"}, b"")], ids=["parts", "whole"]
+)
+def test_an_object_that_was_not_made(s3_env, bucket, proxy, members, body):
+    """The ETag in the answer is not that of the bytes, so the object is looked at."""
+    answer = Answer(200, {"Content-Type": "application/xml", "ETag": '"x"'}, body)
+    method = "POST" if body else "PUT"
+    proxy.spoil(
+        lambda asked: asked.method == method and "uploads" not in asked.query, answer, is_done=False
+    )
+    with pytest.raises(BlobNotFoundError):
+        blobpack.pack(members, f"s3://{bucket}/out.tar", all_files=True)
+    assert s3_env.uploads(bucket) == []
