@@ -1,7 +1,8 @@
 """Some rows of an index file: their numbers are in memory, and the members stay in the file.
 
-Strategy: columns of ten million members take half a gigabyte, the numbers of their rows at most 80 MB, and a run of rows
-nothing. So a large selection keeps numbers, and reads the members from the mapped file when they are asked for.
+Strategy: columns of ten million members take half a gigabyte, the numbers of their rows at most 160 MB (here, and in
+the origin of the index), and a run of rows nothing. So a large selection keeps numbers, and reads the members from the
+mapped file when they are asked for.
 """
 
 from __future__ import annotations
