@@ -306,7 +306,7 @@ class Upload(Sink):
         etag = with_quotes(response.get("ETag", ""))
         # With SSE-KMS the ETag is another one. If it came from no S3 server, there is no object.
         if etag != f'"{hashlib.md5(self._part, usedforsecurity=False).hexdigest()}"':
-            etag = self._target.head(what="look at the object")["ETag"]
+            etag = self._target.find_etag(etag)
         self.version = etag
         check_kept(self._target, self._properties)
 
