@@ -4,6 +4,7 @@ import os
 import struct
 from tempfile import TemporaryFile
 
+import google_crc32c
 import pytest
 from click.testing import CliRunner
 
@@ -202,6 +203,21 @@ def test_a_damaged_page_of_the_lookup_is_not_made_whole(folder):
     ) as caught:
         blobpack.collect(folder, add=True)
     assert caught.value.offset == lookup
+
+
+def test_a_directory_with_a_block_nowhere_is_damage(folder):
+    """Its checksum is right; the number does not fit in 63 bits."""
+    path = folder / "collection.idx"
+    directory = footer_of(folder).directory
+    changed = bytearray(path.read_bytes())
+    struct.pack_into("<Q", changed, directory + 16, 1 << 63)
+    crc = google_crc32c.value(bytes(changed[directory + 4 : directory + PAGE]))
+    struct.pack_into("<I", changed, directory, crc)
+    path.write_bytes(changed)
+    pack(folder, "b", ["b/1"])
+    with pytest.raises(blobpack.FormatError, match=r"collection\.idx: .*behind its end") as caught:
+        blobpack.collect(folder, add=True)
+    assert caught.value.offset == directory
 
 
 def test_the_system_need_not_copy_files(folder, monkeypatch):

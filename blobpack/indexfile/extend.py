@@ -15,7 +15,7 @@ import os
 from array import array
 from typing import TYPE_CHECKING
 
-from blobpack.errors import ChecksumError
+from blobpack.errors import ChecksumError, FormatError
 from blobpack.indexfile.footer import BLOCK_ROWS, INDEX_PAGE_BYTES, REGION_HEADER
 from blobpack.indexfile.mapped import LocalIndex
 from blobpack.indexfile.pages import decode_directory_page, decode_guide
@@ -133,7 +133,14 @@ class Base:
         for page in range(len(packed) // INDEX_PAGE_BYTES):
             at = page * INDEX_PAGE_BYTES
             one = bytes(packed[at : at + INDEX_PAGE_BYTES])
-            positions.extend(decode_directory_page(one, page, self._store.url, start + at))
+            some = decode_directory_page(one, page, self._store.url, start + at)
+            if max(some) > self.footer.region_bytes:
+                raise FormatError(
+                    f"{self._store.url}: the index is damaged: its directory places a block at byte {max(some)}, behind "
+                    "its end",
+                    offset=start + at,
+                )
+            positions.extend(some)
         return positions
 
     def _guide(self) -> tuple[list[bytes] | None, bytes | None]:
