@@ -165,7 +165,7 @@ class Columns:
         """Join tables that come one by one, so that memory holds one of them beside the result.
 
         Args:
-            parts: The tables, in order. All have the same facts.
+            parts: The tables, in order. Facts that any of them lacks are left out.
             rows: Number of their rows.
         """
         import numpy as np
@@ -178,10 +178,13 @@ class Columns:
             bounds[row + 1 : last + 1] += len(names) - part.name_bounds[0]
             names += part.packed_names()
             columns = {"offset_start": part.offset_start, "offset_end": part.offset_end}
-            for name, column in (columns | dict(part.facts())).items():
-                if name not in values:
-                    values[name] = np.empty(rows, column.format)
-                values[name][row:last] = column
+            columns |= dict(part.facts())
+            if not row:
+                values = {name: np.empty(rows, column.format) for name, column in columns.items()}
+            # an index that is overwritten while it is read may lack facts from then on
+            values = {name: column for name, column in values.items() if name in columns}
+            for name, column in values.items():
+                column[row:last] = columns[name]
             row = last
         if not values:
             return cls.concatenate([])

@@ -8,6 +8,7 @@ import pytest
 from tars import Tar
 
 import blobpack
+from blobpack.columns import Columns
 from blobpack.index import index as index_module, name_tables
 from blobpack.index.stored import picked
 from blobpack.index.stored.chosen_rows import ChosenRows
@@ -212,3 +213,12 @@ class TestManyNames:
     def test_a_wrong_name_behind_a_full_table_is_an_error(self, blob):
         with pytest.raises(TypeError, match="names must be several names or members, but one is 7"):
             blob.index.select(names=chain(NAMES[:100], [7]))
+
+
+def test_an_index_that_loses_facts_while_it_is_read_lacks_them():
+    with_facts = Columns.of_members([blobpack.Member("a", 0, 1, "image/png", 2, 3)])
+    without = Columns.of_members([blobpack.Member("b", 1, 2, "image/png")])
+    for parts in ([with_facts, without], [without, with_facts]):
+        joined = Columns.joined(parts, 2)
+        assert list(joined.iter_members()) == list(Columns.concatenate(parts).iter_members())
+        assert {name for name, _ in joined.facts()} == {"media_type"}

@@ -66,6 +66,18 @@ def test_the_last_member_of_each_name(both_ways, names):
     assert members + replaced == sum(map(len, names))
 
 
+def test_members_that_are_all_replaced_take_no_facts_away(tmp_path, monkeypatch):
+    # many are compared, few are left
+    monkeypatch.setattr(repeated_names, "ROWS_IN_MEMORY_MAX", 0)
+    sources = [packed(tmp_path / name, "ab") for name in ("a.tar", "b.tar")]
+    with blobpack.open_blob(sources[0]) as blob:
+        facts = blob.index.facts
+    assert facts
+    report = blobpack.merge(sources, tmp_path / "out.tar", duplicates="last")
+    assert report.replaced == 2
+    assert report.index.facts == facts
+
+
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
 def test_the_first_repeated_name_is_in_the_message(both_ways, names):
     def merge(folder):

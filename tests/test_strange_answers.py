@@ -102,3 +102,27 @@ def test_an_object_that_was_not_made(s3_env, bucket, proxy, members, body):
     with pytest.raises(BlobNotFoundError):
         blobpack.pack(members, f"s3://{bucket}/out.tar", all_files=True)
     assert s3_env.uploads(bucket) == []
+
+
+class WriteOnly(Editing):
+    """AWS with SSE-KMS, whose ETags are no MD5s, for a caller who may write objects and not read them."""
+
+    def change(self, asked: Asked, answer: Answer) -> Answer:
+        """Return what the client gets."""
+        if asked.is_read:
+            return answer._replace(status=403)
+        if asked.is_write:
+            body = re.sub(rb"<ETag>.*?</ETag>", b"<ETag>&quot;kms&quot;</ETag>", answer.body)
+            return answer._replace(headers=answer.headers | {"ETag": '"kms"'}, body=body)
+        return answer
+
+
+@pytest.mark.parametrize("members", [LARGE, {"a.jpg": b"a"}], ids=["parts", "whole"])
+def test_who_writes_need_not_read(s3_env, bucket, monkeypatch, members):
+    with WriteOnly(s3_env) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
+        forget_clients()
+        blobpack.pack(members, f"s3://{bucket}/out.tar", all_files=True)
+        close_idle_connections()
+    assert s3_env.keys(bucket) == ["out.tar"]
+    assert s3_env.uploads(bucket) == []

@@ -92,7 +92,8 @@ class ChosenRows:
 
     def parts(self) -> Iterator[Columns]:
         """Yield copies of all rows in order, up to 65,536 rows at a time."""
-        for first in range(0, len(self), PART_ROWS):
+        # of no rows, one empty part: it has the facts, which columns that are joined with it would lose otherwise
+        for first in range(0, max(len(self), 1), PART_ROWS):
             yield self.rows(first, min(first + PART_ROWS, len(self)))
 
     def find(self, name: str) -> int:

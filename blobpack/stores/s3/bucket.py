@@ -10,7 +10,7 @@ from botocore.parsers import ResponseParserError
 
 from blobpack.errors import StorageError
 from blobpack.stores.http.etag import with_quotes
-from blobpack.stores.s3.answers import Answered, attempts_in, is_web_page
+from blobpack.stores.s3.answers import FORBIDDEN, Answered, attempts_in, is_web_page
 from blobpack.stores.s3.client import NO_OPTIONS, client_of, renew_client
 from blobpack.stores.s3.refusals import (
     described,
@@ -218,6 +218,25 @@ class ObjectKey(NamedTuple):
         found = self.ask("head_object", what=what)
         found["ETag"] = with_quotes(found.get("ETag", ""))
         return found
+
+    def find_etag(self, answered: str = "") -> str:
+        """Ask for the object's ETag.
+
+        Args:
+            answered: The ETag in the answer to the request that made the object. If the caller may write the object but not
+                read it, it is returned.
+
+        Raises:
+            BlobNotFoundError: no such bucket or key.
+            StorageError: S3 refused or could not be reached.
+        """
+        try:
+            etag: str = self.head(what="look at the object")["ETag"]
+        except StorageError as exc:
+            if not answered or exc.status != FORBIDDEN:
+                raise
+            return with_quotes(answered)
+        return etag
 
 
 def _not_s3(client: S3Client) -> str:

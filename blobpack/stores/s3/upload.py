@@ -306,7 +306,7 @@ class Upload(Sink):
         etag = with_quotes(response.get("ETag", ""))
         # With SSE-KMS, the ETag is no MD5. If the answer did not come from an S3 server, the HEAD finds no object.
         if etag != f'"{hashlib.md5(self._part, usedforsecurity=False).hexdigest()}"':
-            etag = self._target.head(what="look at the object")["ETag"]
+            etag = self._target.find_etag(etag)
         self.version = etag
         check_kept(self._target, self._properties)
 
