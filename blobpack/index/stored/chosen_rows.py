@@ -92,7 +92,7 @@ class ChosenRows:
 
     def parts(self) -> Iterator[Columns]:
         """Yield copies of all rows in order, up to 65,536 rows at a time."""
-        # of no rows, one empty part: it has the facts, which columns that are joined with it would lose otherwise
+        # Without rows, yield one empty part that has the facts. Otherwise columns that are joined with it would lose them.
         for first in range(0, max(len(self), 1), PART_ROWS):
             yield self.rows(first, min(first + PART_ROWS, len(self)))
 

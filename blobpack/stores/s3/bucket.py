@@ -220,11 +220,11 @@ class ObjectKey(NamedTuple):
         return found
 
     def find_etag(self, answered: str = "") -> str:
-        """Ask for the object's ETag.
+        """Return the object's ETag, as a HEAD finds it.
 
         Args:
-            answered: The ETag in the answer to the request that made the object. If the caller may write the object but not
-                read it, it is returned.
+            answered: The ETag in the answer to the request that made the object. It is returned if the caller may write the
+                object but not read it.
 
         Raises:
             BlobNotFoundError: no such bucket or key.
