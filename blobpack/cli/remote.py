@@ -48,7 +48,7 @@ class Header(TwoParts):
 ACCOUNT_OPTIONS: dict[str, dict[str, Any]] = {
     "anonymous": {
         "is_flag": True,
-        "help": "Send requests to S3 without a signature, as public buckets accept them.",
+        "help": "Send unsigned requests to S3, which public buckets accept.",
     },
     "profile": {"metavar": "NAME", "help": "Use this profile of the AWS configuration files."},
     "endpoint-url": {

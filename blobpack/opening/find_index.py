@@ -71,8 +71,8 @@ def open_index(
         return store, scan_store(store)
     if found is not None:
         return store, found
-    # A scan of a remote blob may take minutes, so the warning comes first. If a local file is no tar, that is all that is
-    # said of it.
+    # A scan of a remote blob may take minutes, so the warning comes first. A local file is scanned before the warning: if it
+    # is not a tar, the only message is the error.
     scanned = None if store.is_remote else scan_store(store)
     # imported here, because most blobs have an index
     from blobpack.foreign.index_command import how_to_index

@@ -87,7 +87,9 @@ def _filled(url: str, templates: dict[str, Any], file: IndexFile, most: int) -> 
         nonlocal most
         value = templates.get(found[1])
         if not isinstance(value, str):
-            raise file.fault(f"URL {url!r} has the template {found[1]!r}, which is no text there")
+            raise file.fault(
+                f"URL {url!r} has the template {found[1]!r}, which is not defined as text"
+            )
         most -= len(value)
         if most < 0:
             raise file.fault(f"its templates fill URLs of more than {FILLED_MAX:,} characters")

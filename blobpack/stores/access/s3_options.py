@@ -42,7 +42,7 @@ class S3Options:
     up the credentials again. A `session`, and an `sse_c_key` given as bytes, can't be pickled.
 
     Attributes:
-        anonymous: Send requests without a signature, as public buckets accept them. No credentials are looked up.
+        anonymous: Send unsigned requests, which public buckets accept. No credentials are looked up.
         profile: Name of a profile in the AWS configuration files.
         endpoint_url: URL of the S3 server.
         region: Region that requests are signed for.
