@@ -5,11 +5,8 @@ Strategy: few names are compared in one table. Of very many, only hashes are com
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
-
-from typing_extensions import Buffer
 
 from blobpack._native.lookup import NameLookup
 from blobpack._native.name_hashes import NameHashes
@@ -17,15 +14,16 @@ from blobpack.columns import Columns
 from blobpack.index.stored.picked import ROWS_IN_MEMORY_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
+    from typing_extensions import Buffer
 
     from blobpack.index.rows import Rows
 
-# a function such as normal_names, which returns packed names and their bounds in another form
-Form = Callable[[Buffer, Buffer], tuple[Buffer, Buffer]]
+    # a function such as normal_names, which returns packed names and their bounds in another form
+    Form = Callable[[Buffer, Buffer], tuple[Buffer, Buffer]]
 
 
 def first_repeated(members: Sequence[Rows], form: Form) -> tuple[int, int] | None:
