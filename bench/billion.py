@@ -8,7 +8,7 @@ Steps, by default all of them; each runs in a process of its own, and prints its
 - `scan` collects a tar of a million members that is hard-linked as often as --members needs, and scanned each time.
 - `commands` runs info, offsets, subset, merge and append on a tar of --members empty members, or on two halves of it.
 
-The files take 33 bytes a member for `write`, and 20 more in TMPDIR while it runs; 2 GB in all and 33 bytes a member for `scan`; and
+The files take 34 bytes a member for `write`, and 20 more in TMPDIR while it runs; 2 GB in all and 34 bytes a member for `scan`; and
 1,700 bytes a member for `commands`, and 90 more in TMPDIR. They stay in the folder for later steps; --clean removes them in the end.
 """
 

@@ -162,7 +162,7 @@ class Columns:
 
     @classmethod
     def joined(cls, parts: Iterable[Columns], rows: int) -> Columns:
-        """Join tables as they come; `concatenate` holds all tables and the result at once.
+        """Join tables that come one by one, so that memory holds one of them beside the result.
 
         Args:
             parts: The tables, in order. Facts that any of them lacks are left out.
@@ -188,7 +188,7 @@ class Columns:
             row = last
         if not values:
             return cls.concatenate([])
-        # bytes would be a copy
+        # bytes(names) would be a copy
         return cls(
             memoryview(names).toreadonly(),
             _view(bounds),
@@ -215,7 +215,7 @@ class Columns:
         return replace(self, **unknown) if unknown else self
 
     def with_facts(self, names: Container[str]) -> Columns:
-        """Return the table with no other facts than these."""
+        """Return the table with only these facts."""
         others: dict[str, Any] = {name: None for name, _ in self.facts() if name not in names}
         return replace(self, **others) if others else self
 

@@ -104,7 +104,7 @@ class StorageError(BlobpackError, OSError):
     """A disk or server failed, or refused a request.
 
     Attributes:
-        status: The HTTP status of the server's answer; 0 if there was none, or if it was no error.
+        status: The HTTP status of the server's answer; 0 if there was no answer, or if its status was no error.
     """
 
     status = 0

@@ -171,12 +171,12 @@ class Lookalike(ThreadingHTTPServer):
     def spoil(
         self, wanted: Callable[[Asked], bool], answer: Answer | None = None, *, is_done: bool = True
     ) -> None:
-        """Spoil the answer to the next such request.
+        """Spoil the answer to the next request that `wanted` recognises.
 
         Args:
             wanted: Recognises the request.
             answer: What the client gets; None: nothing, and the connection is closed.
-            is_done: The server carries out the request before.
+            is_done: Whether the server carries out the request.
         """
         self.spoiled.append((wanted, answer, is_done))
 

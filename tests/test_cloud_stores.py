@@ -176,7 +176,7 @@ def test_a_new_object_is_made_in_one_step(gcs: Gcs) -> None:
 
 @pytest.mark.parametrize("status", [0, 500, 503])
 def test_a_write_whose_answer_is_lost_is_done(gcs: Gcs, status: int) -> None:
-    """The next attempt finds the own object, which does not meet the condition."""
+    """The next attempt finds the object of the first one, so the condition is not met."""
     bucket = gcs.new_bucket()
     gcs.server.lost = [status]
     members = {"a.jpg": b"a" * 999}
@@ -423,7 +423,7 @@ def test_what_has_no_version_is_not_changed(monkeypatch: pytest.MonkeyPatch) -> 
     blobpack.pack({"a.jpg": b"a"}, url, all_files=True)
     monkeypatch.setattr("blobpack.stores.clouds.fsspec_client.VERSIONS", ())
     assert open_store(url).version == ""
-    with pytest.raises(StorageError, match="the server names no versions"):
+    with pytest.raises(StorageError, match="the server sends no ETag or version"):
         blobpack.append(url, [("b.jpg", b"b")], all_files=True)
 
 

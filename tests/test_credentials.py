@@ -93,7 +93,7 @@ def test_a_proxy_that_is_no_url_is_one_error_of_ours(s3_env, monkeypatch, proxy,
     monkeypatch.delenv("NO_PROXY")
     monkeypatch.setenv("http_proxy", proxy)
     forget_clients()
-    with pytest.raises(StorageError, match="the proxy of the environment is no URL") as caught:
+    with pytest.raises(StorageError, match="the proxy of the environment is not a URL") as caught:
         blobpack.open_blob(url)
     assert SECRET not in everything_said(caught)
 

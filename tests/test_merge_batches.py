@@ -1,4 +1,4 @@
-"""Members of many rows are merged, and appended to, as few are: the blobs and the errors are the same, byte for byte."""
+"""Merges and appends of many members give the blobs and errors that those of few members give, byte for byte."""
 
 import random
 from functools import partial

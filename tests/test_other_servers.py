@@ -253,7 +253,10 @@ class TestEtags:
         caplog.clear()
         with blobpack.open_blob(url, cache=tmp_path / "cache") as blob:
             assert blob.read("a.jpg") == DATA
-        assert "the server names no versions, so a change of it can't be noticed" in caplog.text
+        assert (
+            "the server sends no ETag or version, so changes of the blob can't be noticed"
+            in caplog.text
+        )
         assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
 
     def test_without_any_a_list_of_objects_says_so(self, s3_env, bucket, behave, tmp_path, caplog):

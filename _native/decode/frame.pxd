@@ -2,8 +2,8 @@
 
 Strategy: simplejpeg's own function for this makes a decompressor, which takes as long
 as all else that is done for a small image. Here a file with anything unusual before its
-pixels is none of ours, and is left to Pillow: then no rule is needed for what
-libjpeg-turbo does with it.
+pixels is left to Pillow. So no rules are needed for what libjpeg-turbo does with such a
+file.
 
 Source: ITU T.81, B.1 and B.2; libjpeg-turbo 3, jdmarker.c and default_decompress_parms.
 """
@@ -13,13 +13,13 @@ from libc.string cimport memcmp
 
 cdef enum:
     SEGMENTS_MAX = 65536
-    JFIF_BYTES = 16                # with the length field; libjpeg wants as many
+    JFIF_BYTES = 16                # with the length field; libjpeg demands as many
     ADOBE_BYTES = 14
 
 cdef struct frame:
     int64_t height                 # as stored
     int64_t width
-    int components                 # 1: grey, 3: YCbCr; 0: none of ours
+    int components                 # 1: grey, 3: YCbCr; 0: left to Pillow
 
 
 cdef struct markers:
@@ -45,7 +45,7 @@ cdef inline bint is_skipped(unsigned char marker) noexcept nogil:
 cdef inline bint read_frame(
     markers* m, const unsigned char* segment, int64_t length
 ) noexcept nogil:
-    """Read the segment of a frame: of the only one, with 8 bits and colours of ours."""
+    """Read the segment of a frame; return False if it is unusual, or not the first."""
     cdef int i
     if m.found.components or length < 11 or segment[2] != 8:
         return False
@@ -85,7 +85,7 @@ cdef inline bint is_ours(const markers* m) noexcept nogil:
 
 
 cdef inline frame frame_of(const unsigned char* bytes, int64_t size) noexcept nogil:
-    """Walk the segments before the pixels."""
+    """Read size and colours from the segments before the pixels."""
     cdef markers m
     cdef frame none
     cdef int64_t pos = 2, length

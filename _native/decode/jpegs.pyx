@@ -1,7 +1,7 @@
 """Decode a group of JPEGs by simplejpeg, and turn them.
 
 Strategy: simplejpeg gives up the GIL while it decodes, and threads that want it back
-wait for each other. So everything else is done for the whole group first, in one go.
+wait for each other. So headers are read and arrays made for the whole group first.
 """
 
 from libc.stdint cimport int64_t
@@ -23,7 +23,7 @@ cdef enum:
     SHIFT = 8
     # A JPEG consists of blocks of this many pixels on each side.
     BLOCK_SIDE = 8
-    # to copy fewer bytes takes less time than to get the GIL back
+    # copying fewer bytes takes less time than getting the GIL back
     RELEASED_BYTES = 65536
     # A block of 8 x 8 grey pixels, 192 bytes of RGB, takes at least a bit. So a header
     # that claims more than that is damaged, and must not take the memory of a group.

@@ -12,7 +12,7 @@ cdef inline void copy_pixels(
     const unsigned char* source, int64_t step, unsigned char* target, int64_t count,
     int channels,
 ) noexcept nogil:
-    """Copy pixels that are a step apart, to be one behind the other."""
+    """Copy pixels that are `step` bytes apart, so that each follows the one before."""
     cdef int64_t i, _pixel
     if channels == 1:
         for i in range(count):
@@ -34,7 +34,7 @@ cdef inline void turn(
 
     Args:
         stored: The pixels, and at least BEHIND bytes of anything behind them.
-        shown: Takes as many pixels.
+        shown: Room for as many pixels, without anything behind them.
         height, width: As stored.
     """
     cdef int64_t right = channels, down = width * channels  # to the next pixel as shown

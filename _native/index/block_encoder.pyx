@@ -1,4 +1,4 @@
-"""Members into the blocks of an index file, its directory and its guide.
+"""Encode members as the blocks, the directory and the guide of an index file.
 
 Strategy: blocks are encoded as members come. Where each block starts, and its first
 name, is kept for the directory and the guide. name_hashes.pyx makes the lookup.

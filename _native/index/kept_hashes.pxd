@@ -58,7 +58,7 @@ cdef inline int begin_spill(kept_hashes* kept, open_file) except -1:
     cdef int fd = -1
     try:
         with open_file() as file:
-            # of its own: it is closed where no Python object can be called
+            # our own descriptor: it is closed where nothing of Python can be called
             fd = dup(file.fileno())
     except OSError as exc:
         raise StorageError(f"{temporary_file()} can't be opened: {exc}") from exc
@@ -85,7 +85,7 @@ cdef inline int spill_recent(kept_hashes* kept, open_file) except -1:
 
 
 cdef inline int copy_hashes(kept_hashes* to, kept_hashes* kept, open_file) except -1:
-    """Copy all hashes to empty ones, which get a file of their own."""
+    """Copy all hashes into empty kept_hashes, which get a file of their own."""
     cdef int error = 0
     to.first = to.count = kept.first
     reserve(to, max(kept.count - kept.first, 1))

@@ -133,9 +133,9 @@ cdef inline bint is_sound(const row_job* job, bint ended) noexcept nogil:
 cdef inline bint check_job(
     const mapped_region* mapped, const row_job* job, bint ended, str what, str where
 ) except -1:
-    """Raise the error of a job, unless the index was overwritten: return that.
+    """Raise the error of a job; return whether the index was overwritten.
 
-    If it was, nothing in the job is used, and what is wrong with it is no error.
+    If it was, nothing in the job is used, and a fault in it is no error.
 
     Args:
         mapped: The region.

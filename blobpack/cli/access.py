@@ -18,7 +18,7 @@ NAMES = sorted(
 )
 
 
-# how the names of options begin that are for sources with another account or server than the target
+# prefix of the options for sources that have another account or server than the target
 SOURCE_PREFIX = "source_"
 
 

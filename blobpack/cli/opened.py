@@ -145,7 +145,7 @@ def select(
 
 
 def _names_asked(index: Index, file: IO[bytes]) -> Iterator[str]:
-    """Yield the names in a file, one a line; behind the last one, print on stderr how many do not exist."""
+    """Yield the names in a file, one a line; after the last one, print on stderr how many do not exist."""
     names, count, missing, first_missing = _read_names(file), 0, 0, ""
     at_once = NAMES_SEARCHED_AT_ONCE if index._is_remote else LOCAL_NAMES_AT_ONCE
     while some := list(islice(names, at_once)):

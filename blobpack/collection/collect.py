@@ -115,7 +115,7 @@ def collect(
     began = time.perf_counter()
     found, location = _resolve(blobs, given, access)
     if add:
-        # by their names in the collection; of a blob that is given twice, the second one is there already
+        # a blob that is given twice has one name in the collection, and is added once
         found = list({name_from(location.folder, blob): blob for blob in found}.values())
     check_suffix("target", location, COLLECTION, force=force)
     # before the blobs are read, which may take minutes

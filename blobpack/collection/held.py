@@ -3,8 +3,8 @@
 Of two processes that add at the same time, at most one succeeds. Local ones lock the collection's file. In a bucket, the new file
 replaces only the version that was read (If-Match). If there is no collection yet, neither replaces what the other has made.
 
-`collect` without `add` replaces whatever is there, and takes no lock on it. So whoever puts a local collection in its place
-locks the folder, from its last look at the old file on.
+`collect` without `add` replaces whatever is there, and takes no lock on it. So every writer of a local collection locks
+the folder, from its last look at the old file until the new file is in its place.
 """
 
 from __future__ import annotations

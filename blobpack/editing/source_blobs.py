@@ -79,7 +79,7 @@ def choose(
         )
     else:
         found = _runs(blobs, rows_as_array(rows))
-    # of many members, only the numbers of their rows are kept
+    # of many members, only the row numbers are kept in memory
     take = Index._view if len(rows) > ROWS_IN_MEMORY_MAX else Index._cut
     return [Chosen(blob, take(blob.read_index(), run)) for blob, run in found if len(run)]
 
@@ -87,7 +87,7 @@ def choose(
 def _runs(
     blobs: Sequence[BlobPart], rows: NDArray[np.int64]
 ) -> Iterator[tuple[BlobPart, NDArray[np.int64]]]:
-    """Yield neighbours among rows that are in one blob, with this blob; the rows are counted from its first one."""
+    """Yield each run of rows that are in one blob, with this blob; the rows are counted from the blob's first one."""
     import numpy as np
 
     # several blobs have one first row if some of them are empty: the last of these has the member

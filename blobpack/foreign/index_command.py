@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def index_command(blob: Location) -> str | None:
-    """Return the command; None if there is no place for an index that blobpack finds by itself."""
+    """Return the command; None if blobpack would not find the index at any place."""
     # a web server takes no files
     if not (blob.is_local or blob.has_key):
         return None
@@ -30,7 +30,7 @@ def index_command(blob: Location) -> str | None:
 
 
 def how_to_index(store: Store) -> str:
-    """Return how to make an index of a blob that opens at once, as the second half of a sentence."""
+    """Return the second half of a sentence: how to make an index, so that the blob opens at once."""
     command = index_command(store.location) if store.location else f"`blobpack index {store.url}`"
     if command:
         return f"{command} makes one that opens at once"
@@ -39,7 +39,7 @@ def how_to_index(store: Store) -> str:
 
 
 def _is_energons(beside: Location) -> bool:
-    # this is about a message, so no error of its own
+    # an error here would hide the message that the command is for
     with suppress(StorageError):
         return is_energons(beside)
     return False

@@ -51,7 +51,7 @@ class IndexFile:
         Raises:
             FormatError: it begins as a JSON object, and is not well-formed; or holds NaN or Infinity.
         """
-        # Editors on Windows write a mark of the byte order (BOM); json.loads skips it.
+        # Editors on Windows write a byte order mark (BOM); json.loads skips it.
         if self.head.removeprefix(BOM_UTF8).lstrip(JSON_BLANKS)[:1] != b"{":
             return None
         try:

@@ -132,7 +132,7 @@ class Index(ReferringRows):
         return self._index_of(self._take(rows), rows)
 
     def _index_of(self, found: Columns | StoredIndex, rows: range | NDArray[np.int64]) -> Index:
-        """Return an index of members that were cut from this one, which remembers their rows here."""
+        """Return an index of members that were cut from this one. It remembers their rows in this one."""
         index = (
             self._from_columns(found) if isinstance(found, Columns) else self._from_stored(found)
         )
@@ -220,8 +220,8 @@ class Index(ReferringRows):
         # the stored index is pickled as its location and footer, even if its rows were read: the copy opens it again
         if self._stored is not None and not isinstance(self._stored, (ScratchIndex, ChosenRows)):
             return Index._from_stored, (self._stored,)
-        # no other process can open the file of a scratch index, and a selection does not need its blob: their members
-        # are pickled
+        # Of a scratch index and a selection, the members are pickled: no other process can open a scratch file, and a
+        # selection must not need its blob.
         return _restored, (self._columns, self.report, self.identity)
 
     def __repr__(self) -> str:

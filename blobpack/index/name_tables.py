@@ -1,8 +1,8 @@
 """The names that members are selected by, as lookup tables of bounded size.
 
-Strategy: a table of ten million names takes 350 MB. So more than a million names make several tables, of which one is in
-memory at a time: the rows of a local index are read once for each. A remote index is read only once, and all tables are in
-memory.
+Strategy: a table of ten million names takes 350 MB. So more than a million names are put into several tables. For a local
+index, one table is in memory at a time, and the rows are read once for each table. A remote index is read only once, with
+all tables in memory.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ if TYPE_CHECKING:
 
     from blobpack._native.members import Member
 
-# of one table, which takes about 35 MB with its names
+# names in one table, which takes about 35 MB with them
 NAMES_MAX = 1 << 20
 # names that are str and bytes objects at a time, before they are packed
 NAMES_ENCODED_AT_ONCE = 1 << 16
 
 
 class NameTables:
-    """Names, or the names of members, as tables. The first table is made at once, the others when they are needed."""
+    """Names, or the names of members, as tables. The first two tables are made at once, the others when they are needed."""
 
     def __init__(self, names: Rows | Iterable[str | Member]) -> None:
-        """Make the first table.
+        """Make the first table, and the second one if there is one.
 
         Raises:
             TypeError: the names are not several names or members.
         """
         # the names of an index are packed already, so no str is made for them
         self._others = _of_parts(names) if isinstance(names, Rows) else _of_names(names)
-        # the second one, if there is one, tells that one table is not enough
+        # two of them, to find out whether one table is enough
         self._made = list(islice(self._others, 2))
 
     def mark(self, part: Columns) -> NDArray[np.bool_]:
-        """Return which rows of a part have one of the names, if there is only one table."""
+        """Return which rows of a part have one of the names. Call it only if `marks` returned None: there is only one table."""
         return _marked(self._made[0], part)
 
     def marks(
         self, parts: Callable[[], Iterable[Columns]], rows: int, *, in_one_pass: bool
     ) -> NDArray[np.bool_] | None:
-        """Return which rows have one of the names, if there are several tables; otherwise None. Can be called once only.
+        """Return which rows have one of the names, if there are several tables; otherwise None. Call it only once.
 
         Args:
-            parts: Returns all rows, in order.
+            parts: Returns all rows, in order, part by part.
             rows: Number of all rows.
-            in_one_pass: Call `parts` once only, with all tables in memory.
+            in_one_pass: Call `parts` only once, with all tables in memory.
         """
         if len(self._made) == 1:
             return None

@@ -33,7 +33,7 @@ class Origin(NamedTuple):
     rows: range | NDArray[np.int64]
 
     def at(self, rows: range | NDArray[np.int64]) -> Origin:
-        """Return some of these rows, by their places among these rows; a range has the step 1."""
+        """Return the origin of the members at some places among these rows; a range has the step 1."""
         if isinstance(rows, range):
             return Origin(self.base, self.rows[rows.start : rows.stop])
         if isinstance(self.rows, range):
@@ -59,10 +59,10 @@ def common_origin(indexes: Iterable[Rows]) -> Origin | None:
 
 
 def common_identity(identities: set[Identity | None], *, one_origin: bool) -> Identity | None:
-    """Return the identity of the blob that several indexes belong to; None if it is not known of each.
+    """Return the identity of the blob that several indexes belong to; None if that of any index is not known.
 
     Args:
-        identities: Those of the indexes, each of which has rows.
+        identities: The identities of those indexes that have rows.
         one_origin: Whether all of them were cut from one index.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Find members of one name, after all names were brought into some form.
+"""Find members whose names are equal, or are equal in some form.
 
 Strategy: few names are compared in one table. Of very many, only hashes are compared, and these are in a temporary file.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from blobpack.index.rows import Rows
 
-# changes packed names and their bounds: normal_names, say
+# a function such as normal_names, which returns packed names and their bounds in another form
 Form = Callable[[Buffer, Buffer], tuple[Buffer, Buffer]]
 
 
@@ -32,8 +32,8 @@ def first_repeated(members: Sequence[Rows], form: Form) -> tuple[int, int] | Non
     """Return the first row whose name a later row has, too, and the last row of that name; None if all names differ.
 
     Args:
-        members: Members; their rows are counted over all of these.
-        form: Returns the names that are compared.
+        members: The members, in one or more indexes. Rows are counted over all of them.
+        form: Returns the form of the names that is compared.
     """
     found: tuple[int, int] | None = None
 
@@ -76,14 +76,14 @@ def _table(members: Sequence[Rows], form: Form) -> NameLookup:
 def _compare_hashes(
     members: Sequence[Rows], form: Form, repeated: Callable[[int, int], None]
 ) -> bool:
-    """Call repeated(row, other) for each row, and the next row of its name; return False if that can't be found out."""
+    """Call repeated(row, other) for each row and the next row with an equal name; return False if hashes can't tell."""
     hashes = NameHashes(TemporaryFile)
     for index in members:
         for part in index._parts():
             hashes.add(*form(part.names, part.name_bounds))
-    # The hashes are compared while the pages of a lookup are made of them, which nobody needs.
+    # Making the pages of a lookup compares the hashes. The pages themselves are not needed.
     _, pages, made = hashes.make_lookup(repeated)
     for _ in made:
         pass
-    # no pages: names that were made to collide
+    # no pages: somebody has chosen names whose hashes collide
     return pages > 0

@@ -120,7 +120,7 @@ def _check_whole_numbers(rows: Sequence[Any], count: int) -> None:
 def as_run(rows: NDArray[np.int64]) -> range | NDArray[np.int64]:
     """Return rows as a range, if each one follows the one before."""
     first, count = (int(rows[0]), len(rows)) if len(rows) else (0, 0)
-    # the first and the last one tell about most arrays at once
+    # the first and the last row already rule out most arrays
     if count and rows[-1] - first == count - 1 and ascends(rows, strictly=True):
         return range(first, first + count)
     return rows

@@ -208,7 +208,8 @@ class Rows:
     def _take(self, rows: NDArray[np.int64]) -> Columns:
         """Return rows as columns, in this order.
 
-        A large or mapped index reads only these rows. A remote index reads the blocks of few rows, and else all of them.
+        A mapped index reads only these rows, if they are few or the index is large. A remote index reads only the blocks of
+        few rows. Otherwise the whole index is read.
         """
         stored = self._mapped
         if stored is not None and (len(rows) <= TAKEN_ALONE_MAX or len(self) > ROWS_IN_MEMORY_MAX):

@@ -70,7 +70,7 @@ class Conditions:
 
         Args:
             part: The rows.
-            named: Which of them have one of the names; None if `names` is to be asked.
+            named: Which of them have one of the names; None: look them up in `names`.
 
         Returns:
             (n,) bool.
@@ -115,9 +115,9 @@ def masks(
 
     Args:
         conditions: The conditions.
-        parts: Returns all rows, in order.
+        parts: Returns all rows, in order, part by part.
         rows: Number of all rows.
-        in_one_pass: Call `parts` once only: its rows are fetched from a server.
+        in_one_pass: Call `parts` only once, because its rows are fetched from a server.
     """
     names = conditions.names
     named = names.marks(parts, rows, in_one_pass=in_one_pass) if names else None

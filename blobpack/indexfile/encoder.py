@@ -49,7 +49,7 @@ class MemberEncoder:
         """
         self.blocks = BlockEncoder(guide_bytes_max=GUIDE_BYTES_MAX)
         self.names = NameHashes(TemporaryFile, first_row=base.whole_rows if base else 0)
-        # of the normal forms of all names; None: those are the names
+        # hashes of the normal forms of all names; None: all names so far are in normal form
         self._files: NameHashes | None = None
         self._base, self._compares_files = base, compares_files
         self.payload_bytes = self.last_end = 0

@@ -90,7 +90,7 @@ class Base:
     def extended_lookup(
         self, names: NameHashes, repeated: Callable[[int, int], object] | None
     ) -> Iterator[bytearray]:
-        """Yield the pages of the lookup with new names, many at a time; see NameHashes.extend_lookup.
+        """Yield the pages of the lookup, with the new names in them, many at a time; see NameHashes.extend_lookup.
 
         Raises:
             ChecksumError: a page is damaged.
@@ -101,7 +101,7 @@ class Base:
                 self.footer.lookup_pages, self.rows, self._read_pages, self._name_at, repeated
             )
         except ChecksumError as exc:
-            # the one that `names` raises does not know the file
+            # the error that `names` raises does not name the file
             if exc.offset is not None:
                 raise
             raise ChecksumError(
@@ -166,8 +166,8 @@ def _copy(store: Store, start: int, end: int, sink: LocalSink) -> None:
         # names the file.
         except OSError:
             break
-        # 0: the file was cut, or its file system can't copy: Linux 5.3 to 5.18 reported success without copying on some, says
-        # copy_file_range(2). The reads below find out which.
+        # 0: the file was cut, or its file system can't copy. On some file systems, Linux 5.3 to 5.18 reported success without
+        # copying (copy_file_range(2)). The reads below find out which it is.
         if not count:
             break
         start, at = start + count, at + count

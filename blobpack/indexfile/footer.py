@@ -137,7 +137,7 @@ class Footer:
         facts: frozenset[str],
         report: ScanReport | None = None,
     ) -> Footer:
-        """Return what a footer says of rows that are in no file."""
+        """Return a footer for rows that are in no index file."""
         return cls(0, None, rows, payload_bytes, last_end, 0, 0, 0, 0, 0, 0, 0, facts, report)
 
     @property

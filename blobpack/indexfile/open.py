@@ -35,7 +35,7 @@ class StoredIndex(Protocol):
 
     @property
     def footer(self) -> Footer:
-        """The footer, or what it would say of rows that are in no file."""
+        """The footer, or one that was made for rows that are in no index file."""
         ...
 
     @property

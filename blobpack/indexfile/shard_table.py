@@ -25,7 +25,7 @@ SECTION_HEAD = struct.Struct("<II")
 LARGE_COLUMNS = 4
 # tail_crc, samples_crc, flags, name_end, version_end: u32
 SMALL_COLUMNS = 5
-# and a name and a version
+# what a blob takes beside its name and its version
 BLOB_BYTES = 8 * LARGE_COLUMNS + 4 * SMALL_COLUMNS
 IS_COMPRESSED = 1
 
@@ -155,7 +155,7 @@ def encode_shards(shards: Sequence[Shard]) -> bytes:
 
 
 def _count_of(packed: bytes, where: str, offset: int) -> int:
-    """Return the number of blobs, after comparing the section with its checksum, and its size with the number."""
+    """Check the checksum and the size of the section, and return the number of blobs."""
     if len(packed) < SECTION_HEAD.size or int.from_bytes(packed[:4], "little") != crc32c(
         packed[4:]
     ):

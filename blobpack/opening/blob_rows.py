@@ -145,7 +145,7 @@ class BlobPart:
         return replace(self, read_index=read_index)
 
     def with_index_read(self) -> BlobPart:
-        """Return this blob with its members found, so that `read_index` makes no index again."""
+        """Return this blob with its index read once, so that `read_index` only returns it."""
         index = self.read_index()
         return replace(self, read_index=lambda: index)
 

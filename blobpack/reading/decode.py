@@ -53,7 +53,7 @@ def decode_images(
 
     Args:
         payloads: The images as they are stored.
-        where: Returns what names image i in messages, by its str(). It is only called for a message.
+        where: Returns an object whose str() names image i in messages.
         wanted: Mode, orientation and size.
         outs: An array for each image to decode into, all of one shape and dtype; None: new arrays.
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 # The first bytes of a JPEG.
 JPEG_MAGIC = b"\xff\xd8\xff"
-# A JPEG has at most about 500 times as many bytes of pixels as it has itself. Other formats have no such bound, so few of them
-# are decoded at once, even if they are tiny.
+# The pixels of an ordinary JPEG have at most about 500 times as many bytes as the JPEG. Other formats have no such bound, so
+# few of them are decoded at once, even if they are tiny.
 OTHER_BYTES_MIN = 8 << 10
 
 
@@ -38,7 +38,7 @@ class Named(NamedTuple):
     which: CheckedWhich
 
     def __str__(self) -> str:
-        # only here: looking up the name of a row takes time
+        # looked up only for a message, because this takes time
         return f"{self.source.url}: {quoted(name_of(self.source.index, self.which))}"
 
 
@@ -54,7 +54,7 @@ def decode_ahead(
         blob: An open blob or collection, or its place.
         several: What names the images.
         wanted: Mode, orientation and size.
-        out: Array to whose rows the images are written; None: to new arrays.
+        out: Array into whose rows the images are written; None: new arrays.
     """
     from blobpack.reading.decode import decode_images
 
@@ -75,7 +75,7 @@ def decode_ahead(
 
 
 def _with_room(stored: Iterator[Stored], source: Reader, most: int) -> Iterator[Stored]:
-    """Yield images as long as there is room for them."""
+    """Yield images, and raise a ValueError at the first one that has no room."""
     for image in stored:
         if image[2] == most:
             name = Named(source, image[1])

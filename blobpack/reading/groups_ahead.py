@@ -1,8 +1,8 @@
 """Decode items ahead of the caller, in groups.
 
-Strategy: threads decode, because the decoders release the GIL. The caller's thread decodes, too, whenever it would wait: so
-there are as many threads as processors, and half of the results need not move to another processor's cache. A thread decodes
-a group of small items at once. The bounds on a group and on groups decoded ahead bound the memory.
+Strategy: threads decode, because the decoders release the GIL. The caller's thread decodes, too, whenever it would
+otherwise wait. So as many threads decode as there are processors, and what the caller's thread has decoded is in the cache
+of its processor. A thread decodes a group of small items at once. Memory is bounded, because groups are small and few.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DECODERS_MAX = 16
 # Groups of decoded images for each thread. A group may be one image of 36 MB (12 MP as RGB), so only one waits while the
 # next is decoded.
 DECODED_AHEAD = 2
-# To hand a group over to a thread takes about 40 µs, and to decode an image of 2 KB about 20. So a thread gets many small
+# Handing a group over to a thread takes about 40 µs, and decoding an image of 2 KB about 20. So a thread gets many small
 # images at once, and large ones alone.
 FIRST_ITEMS_MAX = 8
 GROUP_ITEMS_MAX = 64
@@ -51,7 +51,7 @@ class _Group(Generic[Item, Result]):
     def __init__(self, items: list[Item], decode: Callable[[list[Item]], Iterator[Result]]) -> None:
         self._items = items
         self._decode = decode
-        self._begun = threading.Lock()  # held from then on
+        self._begun = threading.Lock()  # held once decoding has begun
         self.decoded: _Decoded[Result] | None = None
 
     def run(self) -> None:
@@ -132,7 +132,7 @@ def _hand_over(
     if ahead:
         threads.submit(group.run)
     else:
-        # to start a thread takes as long as to decode ten small images
+        # starting a thread takes as long as decoding ten small images
         threads.put(None)
     ahead.append(group)
 

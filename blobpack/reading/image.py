@@ -93,7 +93,7 @@ def read_images(
     """Read images, in the order asked.
 
     Payloads are read by `read_many`, and decoded some images ahead of the caller. As many threads decode as there are
-    processors; the caller's thread is one of them, whenever it would wait.
+    processors, at most 16. The caller's thread is one of them: it decodes whenever it would otherwise wait.
 
     Args:
         blob: An open blob or collection; or a path or URL that `open` opens.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from blobpack.reading.wanted import Wanted
 
-# channels of the pixels of a colour and a grey JPEG, by the mode that is wanted; 0: Pillow decodes it
+# wanted mode → channels of the pixels of a colour JPEG, and of a grey one; 0: Pillow decodes it
 CHANNELS: dict[str | None, tuple[int, int]] = {"RGB": (3, 3), None: (3, 1), "L": (0, 1)}
 
 # bytes that AVX2 writes at once
@@ -32,7 +32,7 @@ ALIGNED = 32
 def decode_jpegs(
     payloads: list[bytes], wanted: Wanted, outs: list[NDArray[np.uint8]] | None
 ) -> list[NDArray[np.uint8] | None]:
-    """Decode those of several images that are JPEGs which simplejpeg decodes as Pillow does.
+    """Decode those JPEGs among several images that simplejpeg decodes as Pillow does.
 
     Args:
         payloads: The bytes of images of any format.
@@ -49,7 +49,7 @@ def decode_jpegs(
         return [None] * len(payloads)
     if outs is not None and not _takes_bytes(outs[0]):
         outs = None
-    # libjpeg-turbo writes past the caches to such addresses: that takes longer than a copy
+    # to such addresses, libjpeg-turbo writes past the caches, which takes longer than decoding elsewhere and copying
     copies = outs is not None and outs[0].ctypes.data % ALIGNED == 0
     # Pillow warns of a larger image, or refuses it
     most = -1 if Image.MAX_IMAGE_PIXELS is None else Image.MAX_IMAGE_PIXELS

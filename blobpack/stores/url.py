@@ -75,12 +75,12 @@ def split_s3(rest: str) -> tuple[str, str, str]:
 
 
 def latest_version(url: str) -> str:
-    """Return the s3:// URL of the latest version of an object, of a text that is `s3://`, bucket and key."""
+    """Return the s3:// URL of the latest version of an object; `url` is `s3://`, bucket and key."""
     return f"{url}?versionId=" if VERSION.search(url) else url
 
 
 def object_url(bucket: str, key: str, version_id: str = "") -> str:
-    """Return the s3:// URL of one version of an object; "" as the version is the latest one."""
+    """Return the s3:// URL of one version of an object; version_id "" means the latest version."""
     url = f"s3://{bucket}/{key}"
     return f"{url}?versionId={version_id}" if version_id else latest_version(url)
 

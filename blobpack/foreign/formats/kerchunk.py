@@ -61,7 +61,7 @@ def read(file: IndexFile, store: Store) -> Index:
         if url not in urls:
             urls[url] = _filled(url, templates, file, left)
             left -= max(0, len(urls[url]) - len(url))
-    # The references to a tar that has no members, or empty ones only; see to_references.
+    # A tar without members, or with empty ones only, has such references; see to_references.
     if found is not file.json and not any(found.values()):
         return Index()
     if not urls:
@@ -93,7 +93,7 @@ def _filled(url: str, templates: dict[str, Any], file: IndexFile, most: int) -> 
             raise file.fault(f"its templates fill URLs of more than {FILLED_MAX:,} characters")
         return value
 
-    # fsspec fills nothing in either: then braces are part of a name
+    # without templates, fsspec fills nothing in, either: braces are part of a name
     return TEMPLATE.sub(text, url) if templates else url
 
 

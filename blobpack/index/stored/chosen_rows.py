@@ -43,13 +43,13 @@ class ChosenRows:
 
         Args:
             base: The index. It must stay open.
-            numbers: Rows there, each 0 ≤ row < len; a range has the step 1.
+            numbers: Rows of the base, each 0 ≤ row < len; a range has the step 1.
             sums: Bytes of all payloads, and the largest offset_end, if they are known.
         """
         self._base, self._numbers = base, numbers
         self._table = NameTable(self.parts)
         self._sums = sums
-        # of rows in another order, the last one of a name is not the one that the base finds
+        # In rows that do not ascend, the last row with a name may not be the one that the base finds.
         self._ascends = ascends(numbers)
 
     def __len__(self) -> int:
@@ -57,7 +57,7 @@ class ChosenRows:
 
     @property
     def footer(self) -> Footer:
-        """What the footer of an index file would say of these rows."""
+        """A footer for these rows, which are in no index file of their own."""
         if self._sums is None:
             self._sums = sums_of(self.parts())
         return Footer.of_rows(len(self), *self._sums, self.facts)
@@ -83,7 +83,7 @@ class ChosenRows:
         return ChosenRows(self._base, self._numbers_at(places), sums)
 
     def _numbers_at(self, places: Any) -> Any:
-        """Return the numbers of some rows, as the places are: a range or an array."""
+        """Return the rows of the base for some of these rows: a range or an array."""
         numbers = self._numbers
         if isinstance(places, range):
             return numbers[places.start : places.stop]
@@ -101,7 +101,7 @@ class ChosenRows:
         return row if row < 0 else self._found(name, row)
 
     def _found(self, name: str, row: int) -> int:
-        """Return the last place of a name, which the base has last in the given row; -1 if there is none."""
+        """Return the last of these rows with a name, or -1; `row` is the last row of the base with this name."""
         numbers, place = self._numbers, -1
         if isinstance(numbers, range):
             place = row - numbers.start if row in numbers else -1
@@ -152,10 +152,10 @@ class ChosenRows:
         return int(self._numbers[row_number(row, len(self))])
 
     def check_lookup(self) -> None:
-        """Do nothing: the index has been chosen from, and is checked itself."""
+        """Do nothing: the lookup belongs to the base, and is checked there."""
 
     def close(self) -> None:
-        """Do nothing: who chose rows did not open their file."""
+        """Do nothing: other selections may still read the base."""
 
 
 def sums_of(parts: Iterable[Columns]) -> tuple[int, int]:

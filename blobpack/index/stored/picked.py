@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from blobpack.index.stored.chosen_rows import Numbers
     from blobpack.indexfile.open import StoredIndex
 
-# More rows of an index file stay there. In memory, this many take about 15 MB.
+# If more rows of an index file are picked, they stay there. In memory, this many take about 15 MB.
 ROWS_IN_MEMORY_MAX = 1 << 18
 
 
@@ -67,7 +67,6 @@ def pick(
     Args:
         masked: All rows, in order, part by part, each part with its mask.
         stored: The index that the parts are read from; None if they are in memory.
-        mask: Returns which rows of a part are kept.
 
     Returns:
         The members, and their rows. Many members of an index file stay there; many of a remote index are now in a
@@ -103,12 +102,12 @@ def _taken(
 def _many(
     picked: Iterable[Columns], stored: StoredIndex | None, numbers: PickedNumbers
 ) -> tuple[Columns | StoredIndex, Numbers]:
-    """Return members that are too many for columns, if they can be read again, and their rows."""
+    """Return many members, and their rows: as rows of a file, unless all of them are in memory already."""
     if isinstance(stored, (LocalIndex, ChosenRows)):
         sums = sums_of(picked)
         rows = numbers.joined()
         return choose(stored, rows, sums), rows
-    # a local file, because each pass over a remote index would fetch it again
+    # to a local file, because each pass over a remote index would fetch it again
     if isinstance(stored, RemoteIndex):
         scratch = write_scratch(picked)
         return scratch, numbers.joined()

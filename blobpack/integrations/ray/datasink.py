@@ -75,7 +75,7 @@ class BlobDatasink(Datasink):  # type: ignore[misc] # Ray is optional, and mypy 
 
 
 def _plain(column: Any) -> Any:
-    """Return a column whose values are stored one by one; tables of Parquet may have a dictionary of them."""
+    """Return a column without a dictionary of its values; a column from Parquet may have one."""
     kind = column.type
     return column.cast(kind.value_type) if pa.types.is_dictionary(kind) else column
 

@@ -60,7 +60,7 @@ def narrowed(index: Index, where: Where) -> Index:
     """
     if not isinstance(where, Mapping):
         globs = check_texts("where", where)
-        # No glob of none matches, but select() without a glob returns all members.
+        # An empty list of globs matches no member, but select() without globs returns all members.
         if not globs:
             raise ValueError("where must have at least one glob; None reads all members")
         return index.select(*globs)

@@ -44,7 +44,7 @@ IMAGES = frozenset(
 NUMBERS = frozenset(("cls", "class", "count", "id", "index", "inx"))
 TEXTS = frozenset(("text", "transcript", "txt"))
 JSON = frozenset(("jsn", "json"))
-# What a wrong payload raises. np.load raises EOFError for no bytes, SyntaxError for some headers, and MemoryError for a header
+# Errors of wrong payloads. np.load raises EOFError for no bytes, SyntaxError for some headers, and MemoryError for a header
 # that promises too much. PyTorch raises TypeError for arrays of texts, and json RecursionError for many brackets.
 WRONG_VALUES = (ValueError, EOFError, SyntaxError, MemoryError, TypeError, RecursionError)
 

@@ -60,8 +60,8 @@ class Plan(NamedTuple):
             rank: Number of the rank, from 0.
             worker: Number of the worker in its rank, from 0.
             workers: Number of workers of the rank.
-            first: Blocks of the rank that nobody reads. A DataLoader takes its first batch from worker 0, so that worker gets
-                the first block behind them.
+            first: Number of the rank's first block that is read; those before it are skipped. A DataLoader takes its first
+                batch from worker 0, so worker 0 gets this block.
         """
         return range(rank + self.ranks * (first + worker), self.blocks, self.ranks * workers)
 
@@ -116,7 +116,7 @@ class EpochOrder:
             rank: Number of the rank, from 0.
             worker: Number of the worker in its rank, from 0.
             workers: Number of workers of the rank.
-            first: Blocks of the rank that nobody reads; see Plan.blocks_of.
+            first: Number of the rank's first block that is read; see Plan.blocks_of.
             begin: Samples of the worker to leave out at the beginning, because they were read before.
         """
         done, part = divmod(begin, self._plan.batch)

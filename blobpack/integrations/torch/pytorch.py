@@ -61,11 +61,11 @@ def rank_and_ranks(rank: int | None, ranks: int | None) -> tuple[int, int]:
 
 
 class SharedEpoch:
-    """The epoch that the next iteration reads, which the workers of a DataLoader see, too, also those that it keeps."""
+    """The epoch that the next iteration reads. The workers of a DataLoader see it, too, even persistent ones."""
 
     def __init__(self) -> None:
-        # Its number, the batch at which it begins, and whether the caller chose it. PyTorch passes a shared tensor to workers
-        # that it starts by any method.
+        # Its number, the batch at which it begins, and whether the caller chose it. PyTorch can pass a shared
+        # tensor to workers, by whichever method it starts them.
         self._tensor = torch.zeros(3, dtype=torch.int64).share_memory_()
 
     def read(self) -> tuple[int, int]:

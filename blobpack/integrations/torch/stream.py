@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 WINDOW_SAMPLES = 8192
 RUN_SAMPLES = 128
 SEED_MAX = (1 << 63) - 1
-# a position, and the number of workers for which it holds
+# a position, and the number of workers that it is valid for
 NOT_RESUMED = (0, 0)
 
 
@@ -109,23 +109,23 @@ class BlobStream(IterableDataset):  # type: ignore[misc] # PyTorch is optional, 
         return self._epoch.read()[0]
 
     def set_epoch(self, epoch: int, *, batch: int = 0) -> None:
-        """Choose the epoch that the next iteration reads; workers that a DataLoader keeps read it, too.
+        """Choose the epoch that the next iteration reads; persistent workers of a DataLoader read it, too.
 
         If a state was loaded, and this is another epoch or another batch, the next iteration does not continue the state.
 
         Args:
             epoch: Number of the epoch, from 0.
-            batch: Number of the batch of this rank at which iterations begin, until this function is called again. So an epoch
-                that was stopped is continued by any number of workers.
+            batch: Number of the batch of this rank at which iterations begin, until this function is called again. So any
+                number of workers can continue an epoch that was stopped.
 
         Raises:
             TypeError: a number is not a whole number.
-            ValueError: a number is negative, or an epoch does not have so many batches.
+            ValueError: a number is negative, or the epoch has fewer batches.
         """
         check_number("epoch", epoch, 0)
         check_number("batch", batch, 0, len(self._plan.blocks_of(self._rank)))
         self._epoch.choose(epoch, batch)
-        # without an iteration after it, a state that was loaded
+        # drop a state that was loaded, and that no iteration has continued yet
         if self._resumed != NOT_RESUMED and (epoch, batch) != self._begun:
             self._resumed, self._position = NOT_RESUMED, 0
 
@@ -143,7 +143,7 @@ class BlobStream(IterableDataset):  # type: ignore[misc] # PyTorch is optional, 
                 f"a state of {counted(workers_before, 'worker')} can't be continued by {workers}; load it into the "
                 "StatefulDataLoader of torchdata, not into the BlobStream"
             )
-        # a state at the end of its epoch may be of another epoch than the next one
+        # a loaded state has its own epoch; after the end of that epoch, `_epoch` may already be the next one
         if not self._position:
             self._begun = self._epoch.read()
         epoch, first = self._begun
@@ -166,8 +166,8 @@ class BlobStream(IterableDataset):  # type: ignore[misc] # PyTorch is optional, 
         number of workers must continue.
         """
         begun, position = self._begun, self._position
-        # set_epoch may have chosen the next epoch meanwhile. It counts only at the end of this one. A worker is at its end
-        # before others are, so there it never counts.
+        # set_epoch may have chosen the next epoch meanwhile. That choice counts only if this epoch has ended. A worker
+        # ends before others do, so in a worker it never counts.
         chosen = self._epoch.read()
         is_over = self._is_at_end(position, begun[1]) and begun != chosen and not in_worker()
         if not position or is_over:
@@ -200,14 +200,14 @@ class BlobStream(IterableDataset):  # type: ignore[misc] # PyTorch is optional, 
         for name in ("epoch", "batch", "position"):
             check_number(name, state[name], 0)
         begun, position = (state["epoch"], state["batch"]), state["position"]
-        # A StatefulDataLoader passes the state on when the next epoch begins. After the end of an epoch, the caller has
-        # chosen the next one by then.
+        # A StatefulDataLoader passes the state on only when the next iteration begins. If the state is at the end of its
+        # epoch, the caller has chosen the next epoch by then, and that choice stays.
         if not (self._is_at_end(position, begun[1]) and self._epoch.is_chosen):
             self._epoch.write(*begun)
         self._begun, self._position = begun, position
         self._resumed = position, state["workers"]
 
     def _is_at_end(self, position: int, first: int) -> bool:
-        """Return whether this worker yields no sample behind a position, in an iteration that began at a batch."""
+        """Return whether this worker has no sample after a position, if the iteration began at the batch `first`."""
         worker, workers = worker_and_workers()
         return position >= self._plan.samples_of(self._rank, worker, workers, first=first)

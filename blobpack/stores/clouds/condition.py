@@ -1,4 +1,4 @@
-"""Requests of obstore that write an object on a condition, and whose answers may be lost."""
+"""Send conditional writes through obstore, when their answers may be lost."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def send_on_condition(
         except StorageError as exc:
             may_pass = _may_pass(exc)
             was_lost = was_lost or may_pass
-            # also if the condition is not met: by the object that an earlier request has made
+            # also if the condition is not met: an earlier request may have made the object that is there
             if was_lost and is_done():
                 return None
             if not may_pass or not retries.may_retry(Fault(str(exc), status=exc.status)):

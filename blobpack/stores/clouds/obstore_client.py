@@ -119,8 +119,8 @@ class ObstoreClient(Client):
         payload = bytes(payload)
         if not (wanted.new or wanted.replaces):
             return self._put_once(self._store, key, payload, wanted, about)
-        # obstore does not tell that it has sent a request twice. If the first answer is lost, the second one says that the
-        # condition is not met.
+        # obstore does not report that it has sent a request twice. If the first answer is lost, the second answer says that
+        # the condition is not met. So obstore sends each request once, and send_on_condition repeats it.
         store = self._new_store_once()
         found = send_on_condition(
             self.url(key),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # limits for sending a request again after a fault that may pass
 RETRIES: RetryConfig = {"max_retries": 10, "retry_timeout": timedelta(minutes=1)}
-# for requests that must not be carried out twice
+# for conditional writes, which send_on_condition repeats
 ONCE: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(minutes=1)}
 # the variable of Google's own libraries, and those of the Azure CLI, which obstore does not know
 GCS_EMULATOR = "STORAGE_EMULATOR_HOST"

@@ -65,7 +65,7 @@ def uploading(
     location = Location.parse(url)
     if replaces == "":
         raise StorageError(
-            f"{location}: can't be changed: the server names no versions, so what another process writes meanwhile would be "
+            f"{location}: can't be changed: the server sends no ETag or version, so what another process writes meanwhile would be "
             "lost; pack a new blob instead"
         )
     upload = CloudUpload(

@@ -36,17 +36,19 @@ def differ(one: str, other: str) -> bool:
 
 
 def check_opened(url: str, found: str, wanted: str | None) -> None:
-    """Compare the version of a blob that was just opened with the wanted one, and warn if the server names none.
+    """Compare the version of a blob that was just opened with the wanted one, and warn if the server sends none.
 
     Args:
         url: URL of the blob.
-        found: Its version; "" if the server names none.
+        found: Its version; "" if the server sends none.
         wanted: Version that it must have; None accepts any.
 
     Raises:
         BlobChangedError: it has another version.
     """
     if not found:
-        log.warning("%s: the server names no versions, so a change of it can't be noticed", url)
+        log.warning(
+            "%s: the server sends no ETag or version, so changes of the blob can't be noticed", url
+        )
     if wanted is not None and differ(wanted, found):
         raise BlobChangedError(f"{url}: its version is {found}, not {wanted}")

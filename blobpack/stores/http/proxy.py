@@ -40,7 +40,7 @@ def proxy_for(scheme: str, host: str, port: int) -> Proxy | None:
     """Return the proxy for a server, from the environment; None if there is none.
 
     Raises:
-        StorageError: the proxy is of a kind that is not supported, or no URL.
+        StorageError: the proxy is of a kind that is not supported, or not a URL.
     """
     # urllib.request takes 15 ms to import, and most processes have no proxy
     if not any(name.lower().endswith("_proxy") for name in os.environ):
@@ -64,7 +64,7 @@ def parse_proxy(url: str) -> Proxy | None:
     """Parse the URL of a proxy, which may lack its http://; return None if the proxy is of another kind.
 
     Raises:
-        StorageError: this is no URL.
+        StorageError: this is not a URL.
     """
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
@@ -74,7 +74,7 @@ def parse_proxy(url: str) -> Proxy | None:
         host = None
     if not host:
         raise StorageError(
-            "the proxy of the environment is no URL, such as http://host:3128"
+            "the proxy of the environment is not a URL like http://host:3128"
         ) from None
     if parts.scheme != "http":
         return None

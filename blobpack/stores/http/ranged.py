@@ -310,6 +310,6 @@ def last_error(url: str, what: str, fault: Fault, attempts: int) -> StorageError
     error = StorageError(
         f"{url}: can't {what}: {fault} ({describe_attempts(attempts, fault.request_id)})"
     )
-    # the status of a body that is cut or wrong is no error
+    # if the body was cut or wrong, the status was one of success
     error.status = fault.status if fault.status >= 400 else 0
     return error

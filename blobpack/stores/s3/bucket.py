@@ -126,13 +126,13 @@ class Bucket:
             if may_have_expired(operation, exc):
                 raise _ExpiredError(error) from exc
             raise error from exc
-        # OSError and EOFError: a program or file that holds credentials is missing, or nobody can type a code.
+        # OSError and EOFError: a program or file that holds credentials is missing, or nobody is there to type an MFA code.
         except (BotoCoreError, OSError, EOFError) as exc:
             self._count(operation, arguments, {}, began)
             raise StorageError(f"{url}: can't {what}: {described(exc)}") from harmless(exc)
         except ResponseParserError as exc:
             raise StorageError(f"{url}: can't {what}: {_not_s3(client)}, but with {exc}") from exc
-        # boto3 decodes the keys of listings
+        # boto3 decodes the keys of a listing, and fails if an object has none
         except KeyError as exc:
             raise StorageError(
                 f"{url}: can't {what}: {_not_s3(client)}, but without {exc}"

@@ -156,11 +156,11 @@ def _of_this_process(options: S3Options) -> Client:
         if client is None:
             try:
                 client = _new_client(options)
-            # the key for SSE-C can't be read, or the proxy is no URL
+            # the key for SSE-C can't be read, or the proxy is not a URL
             except StorageError:
                 raise
-            # ValueError: the endpoint is no URL. BotoCoreError: the profile does not exist, for example. OSError and
-            # EOFError: a program or file that holds credentials is missing, or nobody can type a code.
+            # ValueError: the endpoint is not a URL. BotoCoreError: the profile does not exist, for example. OSError and
+            # EOFError: a program or file that holds credentials is missing, or nobody is there to type an MFA code.
             except (ValueError, BotoCoreError, OSError, EOFError) as exc:
                 raise StorageError(
                     f"the AWS configuration is wrong: {described(exc)}"
@@ -186,7 +186,7 @@ def _new_client(options: S3Options) -> Client:
         raise StorageError(
             "the AWS configuration is wrong: the endpoint URL must not hold a user or a password"
         )
-    # boto3's own message about a proxy that is no URL may repeat a part of its password
+    # boto3's own message about a proxy that is not a URL may repeat a part of its password
     if proxy := proxy_url(client, client.meta.endpoint_url):
         parse_proxy(proxy)
     events = client.meta.events

@@ -112,8 +112,8 @@ class Condition:
     def look(self) -> None:
         """Check the condition right before the request that makes the object.
 
-        Also if S3 will check it by itself: servers that ignore it have no other check. Ceph RGW ignores it for objects of
-        several parts; nanio, s3rver and rclone's server for all.
+        This is done even if the server checks it, too, because some servers ignore it: Ceph RGW for objects of several parts;
+        nanio, s3rver and rclone's server for all objects.
 
         Raises:
             BlobChangedError: the condition is not met.

@@ -277,8 +277,8 @@ class Multipart:
                 raise
         else:
             etag = response.get("ETag", "")
-        # Ceph RGW 16 sends an empty ETag, and RGW 18 one without quotes. Readers compare with the ETag of a HEAD. With
-        # SSE-KMS the ETag is another one, too. If it came from no S3 server, there is no object.
+        # Readers compare with the ETag of a HEAD. Ceph RGW 16 answers with an empty ETag, and RGW 18 with one without quotes.
+        # With SSE-KMS, the ETag is no MD5. If the answer did not come from an S3 server, the HEAD finds no object.
         if etag != f'"{self._expected_etag()}"':
             etag = self._target.find_etag(etag)
         # From here on there is nothing to abort.

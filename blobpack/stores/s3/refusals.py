@@ -46,7 +46,7 @@ def harmless(exc: BaseException) -> BaseException | None:
 
 
 def was_sent_again(exc: StorageError) -> bool:
-    """Return whether boto3 had sent a refused request before: if that answer was lost, S3 may have done what it asked."""
+    """Return whether boto3 sent a refused request more than once: if an earlier answer was lost, S3 may have done it."""
     cause = exc.__cause__
     return isinstance(cause, ClientError) and attempts_in(cause.response) > 1
 

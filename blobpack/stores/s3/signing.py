@@ -111,7 +111,7 @@ def _proxy_for(url: str, options: S3Options) -> Proxy | None:
 
     Raises:
         NeedsBoto3Error: our connections can't use this proxy.
-        StorageError: this is no URL.
+        StorageError: this is not a URL.
     """
     client = client_of(options)
     found = proxy_url(client, url)

@@ -166,20 +166,22 @@ def abort_lost(target: ObjectKey, upload_id: str, sent_for: timedelta) -> None:
 
     Args:
         target: The key.
-        upload_id: The upload whose id came.
+        upload_id: Id of the upload whose answer came.
         sent_for: Time from the first request that asked for an upload to the answer.
     """
     try:
         uploads = uploads_to(target)
         ours = next(upload for upload in uploads if upload.id == upload_id)
-        # S3's clock may count in seconds
+        # S3 may report times in whole seconds
         first = ours.since - sent_for - timedelta(seconds=1)
         for upload in uploads:
-            # Whatever has parts belongs to another process.
+            # An upload that has parts belongs to another process.
             is_lost = first <= upload.since <= ours.since and upload.id != upload_id
             if is_lost and not list_parts(target, upload.id):
                 abort_upload(target, upload.id)
     except (StorageError, StopIteration) as exc:
         log.warning(
-            "%s: an upload may be left behind, as the answer of S3 was lost: %s", target.url, exc
+            "%s: an upload may be left behind, because an answer of S3 was lost: %s",
+            target.url,
+            exc,
         )

@@ -292,7 +292,7 @@ class Upload(Sink):
                     **conditions,
                 )
             except BlobChangedError as exc:
-                # If the first answer was lost, the object that does not meet the condition is this one.
+                # If the first answer was lost, the condition may fail because this object is there already.
                 if was_sent_again(exc) and self._is_there():
                     return {}
                 raise
@@ -304,14 +304,14 @@ class Upload(Sink):
         except StorageError as exc:
             raise explain_refusal(exc, self._properties) from exc
         etag = with_quotes(response.get("ETag", ""))
-        # With SSE-KMS the ETag is another one. If it came from no S3 server, there is no object.
+        # With SSE-KMS, the ETag is no MD5. If the answer did not come from an S3 server, the HEAD finds no object.
         if etag != f'"{hashlib.md5(self._part, usedforsecurity=False).hexdigest()}"':
             etag = self._target.find_etag(etag)
         self.version = etag
         check_kept(self._target, self._properties)
 
     def _is_there(self) -> bool:
-        """Return whether the object at the key has the bytes of this one."""
+        """Return whether the object at the key has the bytes of this upload."""
         try:
             head = self._target.head(what="look at the object")
             size = len(self._part)
