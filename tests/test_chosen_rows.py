@@ -10,6 +10,7 @@ from tars import Tar
 import blobpack
 from blobpack.columns import Columns
 from blobpack.index import index as index_module, name_tables
+from blobpack.index.select import Conditions, masks
 from blobpack.index.stored import picked
 from blobpack.index.stored.chosen_rows import ChosenRows
 from blobpack.index.stored.scratch import ScratchIndex
@@ -200,14 +201,15 @@ class TestManyNames:
 
     def test_a_remote_index_is_read_once(self, blob):
         parts, passes = blob.index._stored.parts, []
-        tables = name_tables.NameTables(NAMES[:200])
 
         def counted():
             passes.append(1)
             return parts()
 
-        marks = tables.marks(counted, COUNT, in_one_pass=True)
-        assert np.flatnonzero(marks).tolist() == list(range(200))
+        conditions = Conditions(names=name_tables.NameTables(NAMES[:200]))
+        masked = masks(conditions, counted, COUNT, in_one_pass=True)
+        found = np.concatenate([mask for _, mask in masked])
+        assert np.flatnonzero(found).tolist() == list(range(200))
         assert len(passes) == 1
 
     def test_a_wrong_name_behind_a_full_table_is_an_error(self, blob):

@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+import tomllib
 from contextlib import suppress
 from pathlib import Path
 
@@ -47,6 +48,7 @@ MODULES = sorted(
 )
 MODULES_MAX = 14  # in one folder
 UNBOUNDED = {"cli/commands"}  # one file for each command
+USERS_EXTRAS = ("arrow", "clouds", "fsspec", "pandas", "serve")
 
 
 def imported(path: Path) -> set[str]:
@@ -99,6 +101,31 @@ def test_every_folder_says_what_lives_in_it():
         # a folder with a list of public names is a face, as the package itself is
         is_face = path.with_suffix(".pyi").exists()
         assert is_face or len(tree.body) == 1, f"{path} holds more than a docstring"
+
+
+def test_every_package_that_is_imported_at_once_is_a_dependency():
+    """An environment for development holds more packages than a user's, such as those of type checkers."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *(line for extra in USERS_EXTRAS for line in extras[extra])]
+    names = {re.match(r"[\w-]+", line)[0].lower().replace("-", "_") for line in needed}
+    # botocore is boto3's own; PIL is Pillow
+    known = {*sys.stdlib_module_names, "blobpack", "botocore", "pil", *names}
+    for module in MODULES:
+        # an integration needs the package that it is for
+        if not module.startswith("integrations/"):
+            assert packages_at_once(PACKAGE / f"{module}.py") <= known, module
+
+
+def packages_at_once(path: Path) -> set[str]:
+    """Return the packages that a module imports while it is loaded."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            found.add(node.module.split(".")[0].lower())
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0].lower() for alias in node.names}
+    return found
 
 
 def test_a_gateway_and_integrations_never_import_each_other():

@@ -10,7 +10,7 @@ from lookalike import Answer, Asked, Lookalike
 from s3server import close_idle_connections, forget_clients
 
 import blobpack
-from blobpack import BlobNotFoundError, BlobpackError
+from blobpack import BlobNotFoundError, BlobpackError, MissingIndexWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -126,3 +126,35 @@ def test_who_writes_need_not_read(s3_env, bucket, monkeypatch, members):
         close_idle_connections()
     assert s3_env.keys(bucket) == ["out.tar"]
     assert s3_env.uploads(bucket) == []
+
+
+class Overtaken(Editing):
+    """S3 with SSE-KMS, where another process replaces a blob as soon as it is made."""
+
+    other = b""
+
+    def change(self, asked: Asked, answer: Answer) -> Answer:
+        """Return what the client gets."""
+        if asked.is_write and self.other:
+            bucket, _, key = asked.path.lstrip("/").partition("/")
+            self.upstream.put(bucket, key, self.other)
+            self.other = b""
+            return answer._replace(headers=answer.headers | {"ETag": '"kms"'})
+        return answer
+
+
+def test_an_object_that_another_process_replaced_is_not_taken_for_ours(
+    s3_env, bucket, monkeypatch, tmp_path
+):
+    url = f"s3://{bucket}/out.tar"
+    blobpack.pack({"other.jpg": b"other"}, tmp_path / "other.tar", index="none", all_files=True)
+    with Overtaken(s3_env) as proxy:
+        proxy.other = (tmp_path / "other.tar").read_bytes()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
+        forget_clients()
+        blobpack.pack({"a.jpg": b"a"}, url, index="sidecar", all_files=True)
+        # not our index file beside the object of the other process
+        assert s3_env.keys(bucket) == ["out.tar"]
+        with pytest.warns(MissingIndexWarning), blobpack.open_blob(url) as blob:
+            assert blob.read("other.jpg") == b"other"
+        close_idle_connections()

@@ -46,30 +46,29 @@ class NameTables:
         self._made = list(islice(self._others, 2))
 
     def mark(self, part: Columns) -> NDArray[np.bool_]:
-        """Return which rows of a part have one of the names. Call it only if `marks` returned None: there is only one table."""
-        return _marked(self._made[0], part)
+        """Return which rows of a part have one of the names. From then on, all tables are in memory."""
+        self._made += self._others
+        marked = _marked(self._made[0], part)
+        for table in self._made[1:]:
+            marked = marked | _marked(table, part)
+        return marked
 
-    def marks(
-        self, parts: Callable[[], Iterable[Columns]], rows: int, *, in_one_pass: bool
-    ) -> NDArray[np.bool_] | None:
+    def marks(self, parts: Callable[[], Iterable[Columns]], rows: int) -> NDArray[np.bool_] | None:
         """Return which rows have one of the names, if there are several tables; otherwise None. Call it only once.
 
         Args:
-            parts: Returns all rows, in order, part by part.
+            parts: Returns all rows, in order, part by part. It is called once for each table.
             rows: Number of all rows.
-            in_one_pass: Call `parts` only once, with all tables in memory.
         """
         if len(self._made) == 1:
             return None
         import numpy as np
 
         marks = np.zeros(rows, np.bool_)
-        for group in [list(self._each())] if in_one_pass else ([table] for table in self._each()):
+        for table in self._each():
             first = 0
             for part in parts():
-                some = marks[first : first + len(part)]
-                for table in group:
-                    some |= _marked(table, part)
+                marks[first : first + len(part)] |= _marked(table, part)
                 first += len(part)
         return marks
 

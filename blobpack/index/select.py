@@ -120,7 +120,7 @@ def masks(
         in_one_pass: Call `parts` only once, because its rows are fetched from a server.
     """
     names = conditions.names
-    named = names.marks(parts, rows, in_one_pass=in_one_pass) if names else None
+    named = names.marks(parts, rows) if names and not in_one_pass else None
     first = 0
     for part in parts():
         some = None if named is None else named[first : first + len(part)]

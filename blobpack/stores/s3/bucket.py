@@ -220,11 +220,11 @@ class ObjectKey(NamedTuple):
         return found
 
     def find_etag(self, answered: str = "") -> str:
-        """Return the object's ETag, as a HEAD finds it.
+        """Check that the object is there, and return its ETag.
 
         Args:
-            answered: The ETag in the answer to the request that made the object. It is returned if the caller may write the
-                object but not read it.
+            answered: The ETag in the answer to the request that made the object. If it is in quotes, it is returned: that
+                of a HEAD may already be of an object that another process has written since.
 
         Raises:
             BlobNotFoundError: no such bucket or key.
@@ -233,10 +233,11 @@ class ObjectKey(NamedTuple):
         try:
             etag: str = self.head(what="look at the object")["ETag"]
         except StorageError as exc:
+            # the caller may write the object, and not read it
             if not answered or exc.status != FORBIDDEN:
                 raise
             return with_quotes(answered)
-        return etag
+        return answered if answered.endswith('"') else etag
 
 
 def _not_s3(client: S3Client) -> str:
